@@ -1,0 +1,197 @@
+"""The Program: everything the runtime needs, as plain data. It is the output of the compiler and its last level.
+
+A program is a list of steps over buffers. Each step calls one kernel
+
+    kernel(args, start, stop)
+
+where ``args`` points to a table of int64 slots (addresses of buffers, sizes, the address of the status block) and
+``start, stop`` is a range of the kernel's parallel iterations. Sizes and arena offsets are functions of the symbolic
+dimensions, so one program serves every batch size: the runtime evaluates them once for each combination of sizes.
+
+Invariants (`verify` checks them):
+* buffers of place "arena" do not overlap while both are alive; their offsets are multiples of `ALIGNMENT`;
+* every step's arguments refer to existing buffers; a kernel writes only to the buffers that the step lists in `writes`;
+* steps of stage "commit" cannot fail and come last: they write variables, after everything that can fail;
+* nothing here holds a Tensor, a Python callable or an address.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from staticgraph.errors import VerificationError
+from staticgraph.types import Size
+
+ALIGNMENT = 64
+"""Bytes; every arena buffer starts at a multiple."""
+
+STATUS_SLOTS = 4
+"""int64 slots of the status block: [check id + 1, or 0 for success; offending value; size it was held against; free]."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Source text of one kernel. `key` is the hash of `text`, which holds no user names; equal kernels are shared."""
+
+    name: str
+    key: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A contiguous, row-major array.
+
+    place: "input" | "output" | "variable" | "constant" (then `index` says which one) or "arena" (then `offset`
+    is its distance in bytes from the arena's start).
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[Size, ...]
+    place: str
+    index: int = 0
+    offset: Size = 0
+    nbytes: Size = 0
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One slot of a step's argument table.
+
+    kind "buffer": address of buffer `value` (its index in `Program.buffers`) plus `offset` bytes;
+    kind "size": the integer `value`; kind "status": address of the status block.
+    """
+
+    kind: str
+    value: Size = 0
+    offset: Size = 0
+
+
+@dataclass(frozen=True)
+class Step:
+    """One kernel call over parallel iterations ``0 .. extent``."""
+
+    kernel: int
+    arguments: tuple[Argument, ...]
+    extent: Size
+    stage: str = "compute"
+    reads: tuple[int, ...] = ()
+    writes: tuple[int, ...] = ()
+    note: int = 0
+
+
+@dataclass(frozen=True)
+class Note:
+    """Side data of a step for people: what it computes, for whom. Never part of a hash."""
+
+    title: str
+    nodes: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
+    flops: Size = 0
+    bytes_moved: Size = 0
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """A placeholder as the caller sees it. Symbolic entries of `shape` are single symbols, bound at the call."""
+
+    name: str
+    dtype: str
+    shape: tuple[Size, ...]
+    location: str = ""
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """A result: the buffer that holds it."""
+
+    dtype: str
+    shape: tuple[Size, ...]
+    buffer: int
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class VariableSpec:
+    """A variable that the program reads or writes; the runtime is handed the storage in the same order."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    written: bool = False
+    location: str = ""
+
+
+@dataclass(frozen=True)
+class Guard:
+    """Two sizes that must be equal at the call; `message` is the whole error text except for the values."""
+
+    left: Size
+    right: Size
+    message: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """What to say when a kernel reports this check in the status block. `message` is the full text with the
+    fields ``{value}`` and ``{size}`` left open."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class PassRecord:
+    """What one pass did: for explain() and the debug output."""
+
+    name: str
+    nodes_before: int
+    nodes_after: int
+    seconds: float
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Program:
+    """See the module docstring. `structure` says how outputs go back to the caller: ("tensor",), ("list", n),
+    ("tuple", n) or ("dict", keys)."""
+
+    device: str
+    inputs: tuple[InputSpec, ...]
+    outputs: tuple[OutputSpec, ...]
+    variables: tuple[VariableSpec, ...]
+    constants: tuple[np.ndarray[Any, Any], ...]
+    buffers: tuple[Buffer, ...]
+    kernels: tuple[Kernel, ...]
+    steps: tuple[Step, ...]
+    notes: tuple[Note, ...]
+    guards: tuple[Guard, ...]
+    checks: tuple[Check, ...]
+    arena_bytes: Size
+    structure: tuple[Any, ...] = ("tensor",)
+    passes: tuple[PassRecord, ...] = field(default=(), compare=False)
+
+
+def verify(program: Program) -> None:
+    """Raise VerificationError unless the program keeps the invariants that can be checked without sizes."""
+    limits = {"input": len(program.inputs), "output": len(program.outputs), "variable": len(program.variables),
+              "constant": len(program.constants)}
+    for buffer in program.buffers:
+        if buffer.place != "arena" and not 0 <= buffer.index < limits.get(buffer.place, -1):
+            raise VerificationError(f"buffer '{buffer.name}' is {buffer.place} {buffer.index}, which does not exist")
+    committed = False
+    for number, step in enumerate(program.steps):
+        committed = committed or step.stage == "commit"
+        if committed and step.stage != "commit":
+            raise VerificationError(f"step {number} computes after variables have been written")
+        if not 0 <= step.kernel < len(program.kernels) or not 0 <= step.note < len(program.notes):
+            raise VerificationError(f"step {number} names a kernel or note that does not exist")
+        used = {argument.value for argument in step.arguments if argument.kind == "buffer"}
+        if used != set(step.reads) | set(step.writes) or not all(0 <= int(str(b)) < len(program.buffers) for b in used):
+            raise VerificationError(f"step {number}: arguments {used} are not its reads and writes")
+        for index in step.writes:
+            place = program.buffers[index].place
+            if place in ("input", "constant") or (place == "variable" and step.stage != "commit"):
+                raise VerificationError(f"step {number} writes {place} '{program.buffers[index].name}'")

@@ -1,0 +1,83 @@
+"""Where in the user's files a node was made.
+
+Locations are side data of a node: they are never part of its identity. A node built by the user carries the first
+frame outside of this package; a node built by a gradient rule or a rewrite carries the lines of what it came from
+(`using`). Name scopes are kept here for the same reason.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+
+class Location(NamedTuple):
+    """A line of a user's file; prints as ``model.py:12``."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{os.path.basename(self.file)}:{self.line}"
+
+
+class _Context(threading.local):
+    def __init__(self) -> None:
+        self.inherited: tuple[Location, ...] = ()
+        self.scopes: tuple[str, ...] = ()
+
+
+_context = _Context()
+
+
+def current() -> tuple[Location, ...]:
+    """The lines that a node made now belongs to: the inherited ones, else the caller's own line."""
+    return _context.inherited or (caller(),)
+
+
+def caller() -> Location:
+    """The innermost line outside of this package."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and _is_internal(frame.f_globals.get("__name__", "")):
+        frame = frame.f_back
+    return Location(frame.f_code.co_filename, frame.f_lineno)
+
+
+def _is_internal(module: str) -> bool:
+    return module == "staticgraph" or module.startswith("staticgraph.")
+
+
+@contextmanager
+def using(locations: Sequence[Location]) -> Iterator[None]:
+    """Nodes made inside belong to these lines: for gradient rules and rewrites."""
+    before = _context.inherited
+    _context.inherited = tuple(locations)
+    try:
+        yield
+    finally:
+        _context.inherited = before
+
+
+def union(groups: Sequence[Sequence[Location]]) -> tuple[Location, ...]:
+    """All lines of the groups, each once, in order."""
+    return tuple(dict.fromkeys(line for group in groups for line in group))
+
+
+@contextmanager
+def name_scope(name: str) -> Iterator[None]:
+    """Nodes made inside are grouped under `name` in listings and pictures; scopes nest as ``outer/inner``."""
+    before = _context.scopes
+    _context.scopes = (*before, str(name))
+    try:
+        yield
+    finally:
+        _context.scopes = before
+
+
+def current_scope() -> str:
+    """The scopes in force, as ``outer/inner``; empty outside of any."""
+    return "/".join(_context.scopes)

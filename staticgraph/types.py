@@ -1,0 +1,404 @@
+"""Types of tensors: dtypes, and shapes whose sizes may be symbolic.
+
+A size is an ``int`` or a `Dim`: an integer polynomial over named (or anonymous) symbols and over the opaque atoms
+``floordiv``, ``mod``, ``min`` and ``max``. Polynomials are kept in one canonical form, so that structural equality is
+equality of functions as far as polynomials go, and so that ``batch * 4 // 4`` is ``batch`` again. Symbols stand for
+sizes and are therefore never negative; `provably_different` relies on that.
+
+Invariant: a Dim is never a constant; arithmetic that ends in a constant returns an ``int``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Union
+
+import numpy as np
+
+from .errors import DTypeError
+
+Size = Union[int, "Dim"]
+Shape = tuple[Size, ...]
+
+_anonymous = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Atom:
+    """A symbol (``kind == "symbol"``) or an opaque function of sizes."""
+
+    kind: str
+    name: str = ""
+    args: tuple[Size, ...] = ()
+
+    def __str__(self) -> str:
+        if self.kind == "symbol":
+            return self.name
+        if self.kind == "floordiv":
+            return f"({self.args[0]})//({self.args[1]})"
+        if self.kind == "mod":
+            return f"({self.args[0]})%({self.args[1]})"
+        return f"{self.kind}({', '.join(map(str, self.args))})"
+
+    def evaluate(self, sizes: Mapping[str, int]) -> int:
+        if self.kind == "symbol":
+            return sizes[self.name]
+        values = [evaluate_size(arg, sizes) for arg in self.args]
+        return _ATOM_MEANING[self.kind](*values)
+
+
+_ATOM_MEANING: dict[str, Callable[..., int]] = {
+    "floordiv": lambda a, b: a // b if b else 0,
+    "mod": lambda a, b: a % b if b else 0,
+    "min": min,
+    "max": max,
+}
+
+Monomial = tuple[Atom, ...]
+
+
+class Dim:
+    """A symbolic dimension: an integer-valued polynomial of sizes that are known at the call.
+
+    Dims of the same name are the same size within one compile or evaluate call. Arithmetic with ints and Dims gives
+    Dims or ints; arithmetic with tensors and floats gives tensors, where a Dim counts as a weak integer.
+    """
+
+    __slots__ = ("_hash", "_text", "terms")
+    __array_ufunc__ = None
+    terms: tuple[tuple[Monomial, int], ...]
+
+    # tensor.py hangs its conversion in here, so that `1.0 / batch` can build graph without a cycle of imports.
+    to_tensor: Callable[[Dim], Any]
+
+    def __init__(self, terms: Mapping[Monomial, int]) -> None:
+        kept = [(mono, coefficient) for mono, coefficient in terms.items() if coefficient]
+        kept.sort(key=lambda term: (-len(term[0]), [str(atom) for atom in term[0]]))
+        self.terms = tuple(kept)
+        self._hash = hash(self.terms)
+        self._text: str | None = None
+
+    @staticmethod
+    def symbol(name: str) -> Dim:
+        return Dim({(Atom("symbol", name),): 1})
+
+    @staticmethod
+    def anonymous() -> Dim:
+        return Dim.symbol(f"?{next(_anonymous)}")
+
+    @property
+    def name(self) -> str:
+        """How the dimension prints: its name, or its formula."""
+        return str(self)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Dim) and self._hash == other._hash and self.terms == other.terms
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __str__(self) -> str:
+        if self._text is None:
+            self._text = _print_terms(self.terms)
+        return self._text
+
+    def __repr__(self) -> str:
+        return f"Dim({self})"
+
+    def __bool__(self) -> bool:
+        raise TypeError(f"the size '{self}' is not known until the call, so it is neither true nor false")
+
+    def __index__(self) -> int:
+        raise TypeError(f"the size '{self}' is not known until the call and cannot be used as a Python integer")
+
+    __int__ = __index__
+    __float__ = __index__
+
+    def __add__(self, other: Any) -> Any:
+        return self._combine(other, lambda a, b: a + b, lambda a, b: _sum_terms(a, b, 1))
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Any) -> Any:
+        return self._combine(other, lambda a, b: a - b, lambda a, b: _sum_terms(a, b, -1))
+
+    def __rsub__(self, other: Any) -> Any:
+        return self._combine(other, lambda a, b: b - a, lambda a, b: _sum_terms(b, a, -1))
+
+    def __mul__(self, other: Any) -> Any:
+        return self._combine(other, lambda a, b: a * b, _multiply_terms)
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> Size:
+        return simplify_terms({mono: -coefficient for mono, coefficient in self.terms})
+
+    def __floordiv__(self, other: Any) -> Any:
+        return floor_divide(self, other) if _is_size(other) else NotImplemented
+
+    def __rfloordiv__(self, other: Any) -> Any:
+        return floor_divide(other, self) if _is_size(other) else NotImplemented
+
+    def __mod__(self, other: Any) -> Any:
+        return modulo(self, other) if _is_size(other) else NotImplemented
+
+    def __rmod__(self, other: Any) -> Any:
+        return modulo(other, self) if _is_size(other) else NotImplemented
+
+    def __truediv__(self, other: Any) -> Any:
+        if isinstance(other, int | float | Dim):
+            return Dim.to_tensor(self) / other
+        return NotImplemented
+
+    def __rtruediv__(self, other: Any) -> Any:
+        if isinstance(other, int | float):
+            return other / Dim.to_tensor(self)
+        return NotImplemented
+
+    def __pow__(self, other: Any) -> Any:
+        if isinstance(other, int) and 0 <= other <= 8:
+            return math.prod([self] * other)
+        return Dim.to_tensor(self) ** other if isinstance(other, int | float) else NotImplemented
+
+    def _combine(self, other: Any, on_tensor: Callable[..., Any], on_terms: Callable[..., dict[Monomial, int]]) -> Any:
+        if _is_size(other):
+            return simplify_terms(on_terms(dict(self.terms), terms_of(other)))
+        if isinstance(other, float):
+            return on_tensor(Dim.to_tensor(self), other)
+        return NotImplemented
+
+    def evaluate(self, sizes: Mapping[str, int]) -> int:
+        """The value for known symbols; KeyError names a symbol that is not known."""
+        total = 0
+        for mono, coefficient in self.terms:
+            product = coefficient
+            for atom in mono:
+                product *= atom.evaluate(sizes)
+            total += product
+        return total
+
+    def symbols(self) -> set[str]:
+        """Names of all symbols, also those inside opaque atoms."""
+        found: set[str] = set()
+        for mono, _ in self.terms:
+            for atom in mono:
+                if atom.kind == "symbol":
+                    found.add(atom.name)
+                for arg in atom.args:
+                    found |= size_symbols(arg)
+        return found
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int | np.integer | Dim) and not isinstance(value, bool)
+
+
+def _print_terms(terms: tuple[tuple[Monomial, int], ...]) -> str:
+    text = ""
+    for mono, coefficient in terms:
+        factors = [str(atom) for atom in mono]
+        if abs(coefficient) != 1 or not factors:
+            factors.append(str(abs(coefficient)))
+        sign = "-" if coefficient < 0 else "+"
+        text += f" {sign} " + "*".join(factors) if text else ("-" if coefficient < 0 else "") + "*".join(factors)
+    return text
+
+
+def _sum_terms(a: dict[Monomial, int], b: dict[Monomial, int], sign: int) -> dict[Monomial, int]:
+    total = dict(a)
+    for mono, coefficient in b.items():
+        total[mono] = total.get(mono, 0) + sign * coefficient
+    return total
+
+
+def _multiply_terms(a: dict[Monomial, int], b: dict[Monomial, int]) -> dict[Monomial, int]:
+    product: dict[Monomial, int] = {}
+    for left, p in a.items():
+        for right, q in b.items():
+            mono = tuple(sorted(left + right, key=str))
+            product[mono] = product.get(mono, 0) + p * q
+    return product
+
+
+def terms_of(size: Size) -> dict[Monomial, int]:
+    """The polynomial of a size as {monomial: coefficient}; a constant is the empty monomial."""
+    return dict(size.terms) if isinstance(size, Dim) else ({(): int(size)} if size else {})
+
+
+def simplify_terms(terms: dict[Monomial, int]) -> Size:
+    """The canonical size of a polynomial: an int when nothing symbolic is left."""
+    kept = {mono: coefficient for mono, coefficient in terms.items() if coefficient}
+    if not kept:
+        return 0
+    if set(kept) == {()}:
+        return kept[()]
+    return Dim(kept)
+
+
+def divide_exactly(a: Size, b: Size) -> Size | None:
+    """``a / b`` where every term of a is divisible by the single term b, else None."""
+    if isinstance(a, int) and isinstance(b, int):
+        return a // b if b and a % b == 0 else None
+    if a == b:
+        return 1
+    divisor = list(terms_of(b).items())
+    if len(divisor) != 1:
+        return None
+    atoms, factor = divisor[0]
+    quotient: dict[Monomial, int] = {}
+    for mono, coefficient in terms_of(a).items():
+        rest = list(mono)
+        for atom in atoms:
+            if atom not in rest:
+                return None
+            rest.remove(atom)
+        if coefficient % factor:
+            return None
+        quotient[tuple(rest)] = coefficient // factor
+    return simplify_terms(quotient)
+
+
+def floor_divide(a: Size, b: Size) -> Size:
+    """Floor division of sizes."""
+    exact = divide_exactly(a, b)
+    if exact is not None:
+        return exact
+    if isinstance(a, int) and isinstance(b, int):
+        return a // b
+    return Dim({(Atom("floordiv", args=(a, b)),): 1})
+
+
+def modulo(a: Size, b: Size) -> Size:
+    """Remainder of sizes, with the sign of the divisor."""
+    if divide_exactly(a, b) is not None:
+        return 0
+    if isinstance(a, int) and isinstance(b, int):
+        return a % b
+    return Dim({(Atom("mod", args=(a, b)),): 1})
+
+
+def minimum_size(a: Size, b: Size) -> Size:
+    """The smaller of two sizes; decided now when the difference has a known sign."""
+    return _choose("min", a, b)
+
+
+def maximum_size(a: Size, b: Size) -> Size:
+    """The larger of two sizes; decided now when the difference has a known sign."""
+    return _choose("max", a, b)
+
+
+def _choose(kind: str, a: Size, b: Size) -> Size:
+    sign = sign_of(a - b)
+    if sign is not None:
+        smaller, larger = (b, a) if sign >= 0 else (a, b)
+        return smaller if kind == "min" else larger
+    first, second = sorted((a, b), key=str)
+    return Dim({(Atom(kind, args=(first, second)),): 1})
+
+
+def sign_of(size: Size) -> int | None:
+    """1 when the size is known to be >= 0, -1 when it is known to be <= 0, None when that depends on the call."""
+    if isinstance(size, int):
+        return 1 if size >= 0 else -1
+    coefficients = [coefficient for _, coefficient in size.terms]
+    if any(atom.kind not in ("symbol", "max", "min", "floordiv") for mono, _ in size.terms for atom in mono):
+        return None
+    if any(sign_of(arg) != 1 for mono, _ in size.terms for atom in mono for arg in atom.args):
+        return None
+    if all(coefficient >= 0 for coefficient in coefficients):
+        return 1
+    return -1 if all(coefficient <= 0 for coefficient in coefficients) else None
+
+
+def provably_different(a: Size, b: Size) -> bool:
+    """True when no sizes of the symbols make a and b equal."""
+    terms = terms_of(a - b)
+    constant = terms.pop((), 0)
+    if not terms:
+        return constant != 0
+    divisor = math.gcd(*terms.values())
+    if constant % divisor:
+        return True
+    return constant != 0 and sign_of(simplify_terms(terms)) == (1 if constant > 0 else -1)
+
+
+def evaluate_size(size: Size, sizes: Mapping[str, int]) -> int:
+    """The value of a size; ints stand for themselves."""
+    return size.evaluate(sizes) if isinstance(size, Dim) else int(size)
+
+
+def size_symbols(size: Size) -> set[str]:
+    """Names of the symbols in a size; empty for an int."""
+    return size.symbols() if isinstance(size, Dim) else set()
+
+
+def product(sizes: Iterable[Size]) -> Size:
+    """The number of elements of a shape."""
+    total: Size = 1
+    for size in sizes:
+        total = total * size
+    return total
+
+
+def size_to_data(size: Size) -> Any:
+    """A size as plain nested lists for JSON; `size_from_data` reads it back."""
+    if isinstance(size, int):
+        return size
+    return [[[[atom.kind, atom.name, [size_to_data(arg) for arg in atom.args]] for atom in mono], coefficient]
+            for mono, coefficient in size.terms]
+
+
+def size_from_data(data: Any) -> Size:
+    """The size written by `size_to_data`."""
+    if isinstance(data, int):
+        return data
+    return Dim({
+        tuple(Atom(kind, name, tuple(size_from_data(arg) for arg in args)) for kind, name, args in mono): coefficient
+        for mono, coefficient in data
+    })
+
+
+SUPPORTED = tuple(np.dtype(name) for name in (
+    "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64"))
+
+
+def as_dtype(dtype: Any) -> np.dtype[Any]:
+    """A supported NumPy dtype in native byte order; DTypeError otherwise."""
+    try:
+        result = np.dtype(dtype)
+    except TypeError:
+        raise DTypeError(f"{dtype!r} is not a dtype") from None
+    if result.newbyteorder("=") not in SUPPORTED:
+        names = ", ".join(str(each) for each in SUPPORTED)
+        raise DTypeError(f"dtype {result} is not supported; supported are {names}")
+    return result.newbyteorder("=")
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """dtype and shape of a tensor. `weak` marks values made of Dims and Python numbers only: they take the dtype of
+    whatever they meet, as Python scalars do in NumPy 2."""
+
+    dtype: np.dtype[Any]
+    shape: Shape
+    weak: bool = False
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{', '.join('?' if is_anonymous(size) else str(size) for size in self.shape)}]"
+
+
+def is_anonymous(size: Size) -> bool:
+    """True for a bare anonymous symbol."""
+    return isinstance(size, Dim) and str(size).startswith("?") and str(size)[1:].isdigit()
+
+
+def promote(dtypes: Iterable[np.dtype[Any]]) -> np.dtype[Any]:
+    """The common dtype of strong operands, by NumPy 2's rules."""
+    return as_dtype(np.result_type(*dtypes))
