@@ -1,0 +1,47 @@
+"""The kernel language: every name that the text of a CPU kernel may import.
+
+A kernel is readable Python over a table of int64 slots, compiled by Numba as ``void(args, start, stop)``:
+
+    from staticgraph.runtime.cpu.language import accumulate, exp, extent, float32, pointer_float32
+
+    def row_exp_sum(args, start, stop):
+        x = pointer_float32(args, 0)
+        y = pointer_float32(args, 1)
+        n = extent(args, 2)
+        for row in range(start, stop):
+            total = float32(0.0)
+            for j in range(n):
+                total = accumulate(total, exp(x[row * n + j]))
+            y[row] = total
+
+Memory (pointers.py): `pointer_<dtype>(args, slot)`, `local_<dtype>(size)`, `extent`, `address`, `shift`, `fail`.
+Operators (operators.py): what Python's operators lack or do differently from NumPy.
+Mathematics (vector_math.py): straight-line code that vectorises, for float32 and float64, without float64 in the former.
+Literals: `float32(0.5)`, `int8(3)`, ... are NumPy's scalar types, which Numba reads as typed constants.
+"""
+
+from __future__ import annotations
+
+from math import inf, nan
+from typing import Any
+
+from numpy import bool_, float32, float64, int8, int16, int32, int64, uint8, uint16, uint32, uint64
+
+from . import operators, pointers, vector_math
+from .pointers import address, extent, fail, shift
+
+NAMES: dict[str, Any] = {
+    **{f"pointer_{dtype}": function for dtype, function in pointers.POINTERS.items()},
+    **{f"local_{dtype}": function for dtype, function in pointers.LOCALS.items()},
+    "extent": extent, "address": address, "shift": shift, "fail": fail,
+    **{scalar.__name__: scalar for scalar in (float32, float64, int8, int16, int32, int64, uint8, uint16, uint32,
+                                              uint64)},
+    "bool_": bool_, "inf": inf, "nan": nan,
+    **operators.FUNCTIONS,
+    **vector_math.FUNCTIONS,
+}
+"""Everything a kernel may import, by name."""
+
+globals().update(NAMES)
+
+__all__ = sorted(NAMES)
