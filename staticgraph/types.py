@@ -303,14 +303,32 @@ def sign_of(size: Size) -> int | None:
     """1 when the size is known to be >= 0, -1 when it is known to be <= 0, None when that depends on the call."""
     if isinstance(size, int):
         return 1 if size >= 0 else -1
-    coefficients = [coefficient for _, coefficient in size.terms]
-    if any(atom.kind not in ("symbol", "max", "min", "floordiv") for mono, _ in size.terms for atom in mono):
-        return None
-    if any(sign_of(arg) != 1 for mono, _ in size.terms for atom in mono for arg in atom.args):
-        return None
-    if all(coefficient >= 0 for coefficient in coefficients):
+    signs = {_sign_of_term(mono, coefficient) for mono, coefficient in size.terms}
+    return signs.pop() if len(signs) == 1 else None
+
+
+def _sign_of_term(mono: Monomial, coefficient: int) -> int | None:
+    sign = 1 if coefficient > 0 else -1
+    for atom in mono:
+        factor = _sign_of_atom(atom)
+        if factor is None:
+            return None
+        sign *= factor
+    return sign
+
+
+def _sign_of_atom(atom: Atom) -> int | None:
+    if atom.kind == "symbol":
         return 1
-    return -1 if all(coefficient <= 0 for coefficient in coefficients) else None
+    up = [sign_of(arg) == 1 for arg in atom.args]
+    down = [arg == 0 or sign_of(arg) == -1 for arg in atom.args]
+    if atom.kind == "mod":
+        return 1 if up[1] else None
+    if atom.kind == "floordiv":
+        return 1 if all(up) else -1 if down[0] and up[1] else None
+    one, other = (1, -1) if atom.kind == "max" else (-1, 1)  # one argument is enough for a max to be >= 0
+    enough, needed = (up, down) if atom.kind == "max" else (down, up)
+    return one if any(enough) else other if all(needed) else None
 
 
 def provably_different(a: Size, b: Size) -> bool:
