@@ -8,7 +8,8 @@ documentation stand in one place. Two constructors:
 * `composite(...)` - named formulas such as softmax; they stay whole until the compiler decomposes them by `expand`.
 
 An elementwise op converts its operands first: `operands` says to what ("promote": their common dtype, "float": the
-same but integers and bools become float64, "bool", "integer", "keep"), weak Python numbers and Dims follow the others,
+same but integers and bools become float64, "number": the same but bools become int8, "integer" and "integer number":
+the same for integers only, "bool", "choice": a bool and the rest promoted, "keep"); weak Python numbers and Dims follow,
 and shapes are broadcast by explicit `broadcast_to` nodes; so every primitive sees operands of equal shape, and no
 gradient needs to undo a broadcast.
 
@@ -179,19 +180,37 @@ def promote_operands(op: Op, args: Sequence[Any]) -> list[Tensor]:
     """Arguments as tensors of the dtype that `op.operands` asks for."""
     if op.operands == "keep":
         return [as_tensor(arg) for arg in args]
-    target = {"bool": np.dtype(bool)}.get(op.operands) or common_dtype(args)
+    if op.operands == "choice":
+        condition = _as_operand(args[0], np.dtype(bool), False)
+        return [condition, *_as_operands(args[1:], common_dtype(args[1:]))]
+    target = np.dtype(bool) if op.operands == "bool" else common_dtype(args)
     if op.operands == "float" and target.kind != "f":
         target = np.dtype(np.float64)
-    if op.operands == "integer" and target.kind not in "biu":
+    if op.operands in ("number", "integer number") and target.kind == "b":
+        target = np.dtype(np.int8)
+    if op.operands.startswith("integer") and target.kind not in "biu":
         raise DTypeError(operands_message(f"{op.name}: needs integers or bools", [as_tensor(arg) for arg in args]))
-    return [_as_operand(arg, target) for arg in args]
+    return _as_operands(args, target)
 
 
-def _as_operand(arg: Any, target: np.dtype[Any]) -> Tensor:
+def _as_operands(args: Sequence[Any], target: np.dtype[Any]) -> list[Tensor]:
+    # What is made of Dims and Python numbers only stays weak, so that `(1.0 / batch) * x` keeps the dtype of x.
+    weak = all(_is_weak(arg) for arg in args) and any(isinstance(arg, Tensor | Dim) for arg in args)
+    return [_as_operand(arg, target, weak) for arg in args]
+
+
+def _is_weak(arg: Any) -> bool:
+    if isinstance(arg, Tensor):
+        return arg.type.weak
+    return isinstance(arg, Dim) or (isinstance(arg, bool | int | float) and not isinstance(arg, np.generic))
+
+
+def _as_operand(arg: Any, target: np.dtype[Any], weak: bool) -> Tensor:
+    mark = {"weak": True} if weak else {}
     if not isinstance(arg, Tensor | Dim | np.ndarray | np.generic) and target != np.dtype(bool):
-        return as_tensor(arg, target)
+        return build(registry["constant"], (), {"value": as_array(arg, target), **mark})
     tensor = as_tensor(arg)
-    return tensor if tensor.dtype == target else build(registry["astype"], (tensor,), {"dtype": target})
+    return tensor if tensor.dtype == target else build(registry["astype"], (tensor,), {"dtype": target, **mark})
 
 
 def common_dtype(args: Sequence[Any]) -> np.dtype[Any]:
