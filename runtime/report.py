@@ -1,0 +1,94 @@
+"""What an executable says about itself: its kernels' source, and the account that `explain()` gives of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from staticgraph.compiler.program import Buffer, Kernel, Program, Step
+from staticgraph.types import Size
+
+from .cpu.loader import LoadedKernel
+from .memory import Memory
+
+ORIGINS = {"compiled": "compiled", "cache": "from the cache", "process": "already loaded"}
+
+
+def source(program: Program) -> str:
+    """The text of each kernel below a header of comments."""
+    return "\n\n".join("\n".join([*_header(program, number), kernel.text.strip(), ""])
+                       for number, kernel in enumerate(program.kernels))
+
+
+def _header(program: Program, number: int) -> list[str]:
+    kernel: Kernel = program.kernels[number]
+    lines = [f"# kernel {number}: {kernel.name}"]
+    for position, step in enumerate(program.steps):
+        if step.kernel == number:
+            note = program.notes[step.note]
+            nodes = f" = {', '.join(note.nodes)}" if note.nodes else ""
+            lines.append(_comment(f"  step {position}: {note.title}{nodes}"))
+            lines.extend(_comment(f"    {line}") for line in note.lines)
+    return lines
+
+
+def _comment(text: str) -> str:
+    """Names of users may hold anything; a comment is one line."""
+    return "# " + " ".join(text.splitlines())
+
+
+def explain(program: Program, kernels: Sequence[LoadedKernel], memory: Memory) -> str:
+    """Words and tables: passes, kernels, steps, buffers, memory."""
+    milliseconds = sum(kernel.milliseconds for kernel in kernels)
+    compiled = sum(kernel.origin == "compiled" for kernel in kernels)
+    parts = [
+        f"{_count(len(program.inputs), 'input')}, {_count(len(program.outputs), 'output')} and "
+        f"{_count(len(program.variables), 'variable')} on {program.device}: {_count(len(program.steps), 'step')} with "
+        f"{_count(len(kernels), 'kernel')}, {compiled} of them compiled, ready after {milliseconds:.1f} ms",
+        _section("passes", ("name", "nodes", "ms", "remarks"), (
+            (each.name, f"{each.nodes_before} -> {each.nodes_after}", f"{each.seconds * 1e3:.1f}",
+             "; ".join(each.remarks)) for each in program.passes)),
+        _section("kernels", ("", "name", "origin", "ms", "remarks"), (
+            (str(number), kernel.name, ORIGINS[loaded.origin], f"{loaded.milliseconds:.1f}", loaded.reason)
+            for number, (kernel, loaded) in enumerate(zip(program.kernels, kernels)))),
+        _section("steps", ("", "kernel", "times", "reads", "writes", "computes", "lines"), (
+            (str(number), *_step_row(program, step)) for number, step in enumerate(program.steps))),
+        _section("buffers", ("name", "type", "place", "bytes", "alive in steps"), (
+            _buffer_row(program, number, buffer) for number, buffer in enumerate(program.buffers))),
+        "memory\n" + "\n".join("  " + line for line in str(memory).splitlines())]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def _step_row(program: Program, step: Step) -> tuple[str, ...]:
+    note = program.notes[step.note]
+
+    def names(buffers: Iterable[int]) -> str:
+        return ", ".join(program.buffers[each].name for each in buffers)
+
+    stage = "" if step.stage == "compute" else f" ({step.stage})"
+    return (program.kernels[step.kernel].name, _size(step.extent), names(step.reads), names(step.writes),
+            note.title + stage, ", ".join(note.lines))
+
+
+def _buffer_row(program: Program, number: int, buffer: Buffer) -> tuple[str, ...]:
+    used = [position for position, step in enumerate(program.steps) if number in (*step.reads, *step.writes)]
+    alive = f"{used[0]}..{used[-1]}" if used else "-"
+    place = f"arena at {_size(buffer.offset)}" if buffer.place == "arena" else f"{buffer.place} {buffer.index}"
+    return (buffer.name, f"{buffer.dtype}[{', '.join(map(_size, buffer.shape))}]", place, _size(buffer.nbytes), alive)
+
+
+def _size(size: Size) -> str:
+    return str(size)
+
+
+def _section(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A titled table with its columns aligned; nothing when it has no rows."""
+    table = [head, *rows]
+    if len(table) == 1:
+        return ""
+    widths = [max(len(row[column]) for row in table) for column in range(len(head))]
+    lines = ("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in table)
+    return "\n".join([title, *lines])
