@@ -9,9 +9,9 @@ documentation stand in one place. Two constructors:
 
 An elementwise op converts its operands first: `operands` says to what ("promote": their common dtype, "float": the
 same but integers and bools become float64, "number": the same but bools become int8, "integer" and "integer number":
-the same for integers only, "bool", "choice": a bool and the rest promoted, "keep"); weak Python numbers and Dims follow,
-and shapes are broadcast by explicit `broadcast_to` nodes; so every primitive sees operands of equal shape, and no
-gradient needs to undo a broadcast.
+the same for integers only, "bool", "choice": a bool and the rest promoted, "keep"); weak Python numbers and Dims
+follow, and shapes are broadcast by explicit `broadcast_to` nodes; so every primitive sees operands of equal shape, and
+no gradient needs to undo a broadcast.
 
 Signatures: ``ref(*arrays, **attrs) -> array`` with sizes resolved to ints; ``infer(context, *types, **attrs) ->
 TensorType``; ``vjp(ct, y, *inputs, **attrs) -> one Tensor or None per input``; ``expand(*inputs, **attrs) -> Tensor``.
@@ -151,8 +151,10 @@ def as_array(value: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
     except ValueError:
         raise DTypeError(f"a ragged list is not an array: {_short(value)}") from None
     if array.dtype.kind not in "biuf" or array.dtype.newbyteorder("=") == np.float16:
-        kind = f"an array of {array.dtype}" if isinstance(value, np.ndarray) else f"{type(value).__name__} {_short(value)}"
-        raise DTypeError(f"{kind} is not a number or an array of numbers")
+        given = f"{type(value).__name__} {_short(value)}"
+        if isinstance(value, np.ndarray):
+            given = f"an array of {array.dtype}"
+        raise DTypeError(f"{given} is not a number or an array of numbers")
     target = as_dtype(array.dtype if dtype is None else dtype)
     if dtype is not None and not isinstance(value, np.ndarray | np.generic):
         try:

@@ -1,0 +1,40 @@
+"""All ops, and the functions that users call.
+
+Importing this package registers every op and gives tensors their operators and methods.
+"""
+
+from __future__ import annotations
+
+from .. import tensor as _tensor
+from .arrange import (
+    flatten,
+    flip,
+    matrix_transpose,
+    moveaxis,
+    repeat,
+    roll,
+    split,
+    stack,
+    swapaxes,
+    tile,
+    transpose,
+    unstack,
+)
+from .elementwise import *
+from .leaf import *
+from .movement import broadcast_to, concat, expand_dims, pad, permute_dims, reshape, squeeze
+
+concatenate = concat
+
+_OPERATORS = (
+    "abs", "add", "bitwise_and", "bitwise_invert", "bitwise_left_shift", "bitwise_or", "bitwise_right_shift",
+    "bitwise_xor", "divide", "equal", "floor_divide", "getitem", "greater", "greater_equal", "less", "less_equal",
+    "matmul", "matrix_transpose", "multiply", "negative", "not_equal", "positive", "pow", "remainder", "subtract",
+    "transpose",
+)
+_METHODS = (
+    "all", "any", "argmax", "argmin", "argsort", "astype", "clip", "cumprod", "cumsum", "max", "mean", "min", "prod",
+    "repeat", "reshape", "round", "squeeze", "std", "sum", "take", "transpose", "var",
+)
+_tensor.functions.update({name: globals()[name] for name in _OPERATORS if name in globals()})
+_tensor.methods.update({name: globals()[name] for name in _METHODS if name in globals()})

@@ -1,0 +1,202 @@
+"""evaluate(): the NumPy meaning of a graph, and the oracle of every test.
+
+Level: tensor graph in, arrays out, op by op exactly as built; nothing is stabilised, fused or reordered. The walk is a
+loop, so a chain of 10,000 nodes is fine, and an array is dropped after its last use. Invariants, checked at every node:
+sizes that had to agree do agree, and each result has the dtype and shape that were inferred.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError, StaticGraphError, VerificationError
+from .op import operands_message
+from .tensor import Tensor, describe_line, toposort
+from .types import Dim, Size, evaluate_size
+
+Array = np.ndarray[Any, Any]
+
+
+def evaluate(outputs: Any, feed: Mapping[Tensor, Any] | None = None) -> Any:
+    """The value of a tensor, or of a list, tuple or dict of tensors, without compiling.
+
+    `feed` gives an array for each placeholder, and may give one for any other tensor, which then is not computed.
+    The result has the structure of `outputs`; its arrays belong to the caller.
+
+    >>> sg.evaluate(x * 2, {x: np.arange(3.0)})
+    """
+    targets = flatten(outputs)
+    values: dict[int, Array] = {}
+    sizes: dict[str, int] = {}
+    for tensor, value in (feed or {}).items():
+        if not isinstance(tensor, Tensor):
+            raise ArgumentError(f"evaluate: the keys of feed must be tensors, got {tensor!r}")
+        values[id(tensor)] = as_fed_array(tensor, value)
+    bind_sizes({tensor: values[id(tensor)] for tensor in feed or {}}, sizes)
+    with np.errstate(all="ignore"):
+        results = _run(targets, values, sizes)
+    return unflatten(outputs, [np.array(result) for result in results])
+
+
+def flatten(outputs: Any) -> list[Tensor]:
+    """The tensors of one tensor, a list, a tuple or a dict, in order."""
+    items = [outputs] if isinstance(outputs, Tensor) else (
+        list(outputs.values()) if isinstance(outputs, Mapping) else
+        list(outputs) if isinstance(outputs, list | tuple) else [outputs])
+    for item in items:
+        if not isinstance(item, Tensor):
+            raise ArgumentError(f"outputs must be a tensor or a list, tuple or dict of tensors, got {item!r}")
+    return items
+
+
+def unflatten(outputs: Any, values: Sequence[Any]) -> Any:
+    """The values in the structure of `outputs`."""
+    if isinstance(outputs, Tensor):
+        return values[0]
+    if isinstance(outputs, Mapping):
+        return dict(zip(outputs, values, strict=True))
+    return tuple(values) if isinstance(outputs, tuple) else list(values)
+
+
+def as_fed_array(tensor: Tensor, value: Any) -> Array:
+    """The value as an array of the tensor's dtype and rank.
+
+    Lossless and same-kind widening is accepted, float64 for float32 is not; Python numbers and lists are weak.
+    """
+    weak = not isinstance(value, np.ndarray | np.generic)
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise DTypeError(_fed_message(tensor, "a ragged list is not an array")) from None
+    if array.dtype.kind not in "biuf":
+        raise DTypeError(_fed_message(tensor, f"got {type(value).__name__} of {array.dtype}"))
+    if not _may_become(array.dtype, tensor.dtype, weak):
+        raise DTypeError(_fed_message(tensor, f"got {array.dtype}, which would lose information; use astype"))
+    if array.ndim != tensor.ndim:
+        raise ShapeError(_fed_message(tensor, f"got shape {array.shape}"))
+    try:
+        return np.asarray(value, dtype=tensor.dtype) if weak else array.astype(tensor.dtype, copy=False)
+    except OverflowError:
+        raise DTypeError(_fed_message(tensor, f"{value!r} does not fit into {tensor.dtype}")) from None
+
+
+def _may_become(given: np.dtype[Any], wanted: np.dtype[Any], weak: bool) -> bool:
+    if np.can_cast(given, wanted, "safe"):
+        return True
+    return weak and "biuf".index(given.kind) <= "biuf".index(wanted.kind.replace("u", "i"))
+
+
+def _fed_message(tensor: Tensor, problem: str) -> str:
+    return f"fed value does not fit: {problem}\n  {describe_line(tensor)}"
+
+
+def bind_sizes(arrays: Mapping[Tensor, Array], sizes: dict[str, int]) -> None:
+    """Learn the symbolic sizes from the arrays of placeholders, and check every size against them.
+
+    Bare symbols are learnt from all arrays first; then formulas such as ``batch * 2`` are checked.
+    """
+    owners: dict[str, Tensor] = {}
+    pairs = [(tensor, axis, size, array.shape[axis]) for tensor, array in arrays.items()
+             for axis, size in enumerate(tensor.shape)]
+    for tensor, _, size, actual in pairs:
+        symbol = _bare_symbol(size)
+        if symbol is not None and sizes.setdefault(symbol, actual) == actual:
+            owners.setdefault(symbol, tensor)
+    for tensor, axis, size, actual in pairs:
+        known = not isinstance(size, Dim) or size.symbols() <= sizes.keys()
+        if known and evaluate_size(size, sizes) != actual:
+            operands = [owners[symbol] for symbol in [_bare_symbol(size)] if symbol in owners] + [tensor]
+            raise ShapeError(operands_message(
+                f"size of axis {axis} differs from what was declared", operands,
+                f"needed {size}{f' = {evaluate_size(size, sizes)}' if isinstance(size, Dim) else ''}, got {actual}"))
+
+
+def _bare_symbol(size: Size) -> str | None:
+    if isinstance(size, Dim):
+        symbols = size.symbols()
+        if len(symbols) == 1 and size == Dim.symbol(*symbols):
+            return symbols.pop()
+    return None
+
+
+def _run(targets: Sequence[Tensor], values: dict[int, Array], sizes: Mapping[str, int]) -> list[Array]:
+    """Values of the targets; `values` holds what is known and is filled on the way."""
+    order = toposort(targets, stop=lambda node: id(node) in values)
+    uses: dict[int, int] = {}
+    for node in order:
+        for each in node.inputs:
+            uses[id(each)] = uses.get(id(each), 0) + 1
+    kept = {id(target) for target in targets} | set(values)
+    for node in order:
+        if id(node) in values:
+            continue
+        values[id(node)] = _node_value(node, values, sizes)
+        for each in node.inputs:
+            uses[id(each)] -= 1
+            if not uses[id(each)] and id(each) not in kept:
+                values.pop(id(each), None)
+    return [values[id(target)] for target in targets]
+
+
+def _node_value(node: Tensor, values: dict[int, Array], sizes: Mapping[str, int]) -> Array:
+    if node.op.name == "placeholder":
+        raise ArgumentError(f"evaluate: no value was fed for\n  {describe_line(node)}")
+    if node._state is not None:
+        with node._state.lock:
+            return node._state.array.copy()
+    check_guards(node, sizes)
+    if node.op.ref is None:
+        known = {id(each): values[id(each)] for each in node.inputs}
+        assert node.op.expand is not None  # composites have one of the two
+        result = _run([node.op.expand(*node.inputs, **node.attrs)], known, sizes)[0]
+    else:
+        result = _call_ref(node, [values[id(each)] for each in node.inputs], sizes)
+    shape = tuple(_size_of(node, size, sizes) for size in node.shape)
+    if result.dtype != node.dtype or result.shape != shape:
+        raise VerificationError(f"op '{node.op.name}': its NumPy meaning gave {result.dtype}{list(result.shape)}, but "
+                                f"{node.dtype}{list(shape)} was inferred\n  {describe_line(node)}")
+    return result
+
+
+def _call_ref(node: Tensor, arrays: Sequence[Array], sizes: Mapping[str, int]) -> Array:
+    attrs = {name: _resolve(node, value, sizes) for name, value in node.attrs.items()}
+    assert node.op.ref is not None
+    try:
+        return np.asarray(node.op.ref(*arrays, **attrs))
+    except StaticGraphError as error:
+        raise type(error)(operands_message(str(error), [*node.inputs, node])) from None
+    except IndexError as error:
+        raise OutOfRangeError(operands_message(f"{node.op.name}: {error}", [*node.inputs, node])) from error
+    except ValueError as error:
+        raise ShapeError(operands_message(f"{node.op.name}: {error}", [*node.inputs, node])) from error
+
+
+def _resolve(node: Tensor, value: Any, sizes: Mapping[str, int]) -> Any:
+    """An attribute with its symbolic sizes replaced by ints."""
+    if isinstance(value, Dim):
+        return _size_of(node, value, sizes)
+    if isinstance(value, tuple):
+        return tuple(_resolve(node, item, sizes) for item in value)
+    return value
+
+
+def _size_of(node: Tensor, size: Size, sizes: Mapping[str, int]) -> int:
+    try:
+        return evaluate_size(size, sizes)
+    except KeyError as missing:
+        raise ArgumentError(f"evaluate: the size {missing} is not known; feed a placeholder that has it\n"
+                            f"  {describe_line(node)}") from None
+
+
+def check_guards(node: Tensor, sizes: Mapping[str, int]) -> None:
+    """ShapeError when sizes that had to agree at the call do not; it shows operands and node with their lines."""
+    for a, b, what in node.guards:
+        left, right = _size_of(node, a, sizes), _size_of(node, b, sizes)
+        if left != right:
+            raise ShapeError(operands_message(f"{node.op.name}: {what}", [*node.inputs, node],
+                                              f"needed {a} == {b}, got {left} and {right}"))
+
+
