@@ -1,0 +1,138 @@
+"""The rewriter: tensor graph in, tensor graph out, by a table of rules.
+
+Bottom-up to a fixpoint: a node is looked at when its inputs are in normal form, what a rule puts in its place is
+brought to normal form in turn, and every node has one normal form, so the work is linear in what is there and what is
+made. A loop with a stack of its own, never a recursion over the graph.
+
+Invariants, checked on every firing (VerificationError): the replacement has the dtype and shape of the node, and the
+rules come to rest. A rule does not fire where it would drop a guard, the check of two sizes at the call. Opaque
+tensors and what lies below them are left as they are. New nodes carry the lines of all nodes that the pattern
+matched, and the name of the node that they replace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .. import location
+from ..errors import VerificationError, message
+from ..op import as_tensor, broadcast
+from ..tensor import Tensor, operand_row, rebuild, toposort
+from ..types import provably_different
+from .pattern import Match, Rule
+
+FIRINGS_PER_NODE = 50
+"""Far more than any sound table needs; a table that reaches this never rests."""
+
+
+class RuleSet:
+    """Rules by the op at the root of their pattern, in the order of the table."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self.rules = tuple(rules)
+        self.by_root: dict[str, list[Rule]] = {}
+        for rule in self.rules:
+            for root in rule.roots():
+                self.by_root.setdefault(root, []).append(rule)
+
+    def apply(self, node: Tensor, opaque: frozenset[int]) -> tuple[Tensor, Rule] | None:
+        """What the first rule that fires puts in the node's place, and that rule."""
+        for rule in self.by_root.get(node.op.name, ()):
+            result = apply_rule(rule, node, opaque)
+            if result is not None and result is not node:
+                return result, rule
+        return None
+
+
+def rewrite(outputs: Sequence[Tensor], rules: RuleSet, opaque: Sequence[Tensor] = ()) -> tuple[list[Tensor], list[str]]:
+    """The outputs in normal form, and a remark for each firing: ``log1p: model.py:12``."""
+    leaves = frozenset(map(id, opaque))
+    normal: dict[int, Tensor] = {}  # node -> its normal form
+    detour: dict[int, Tensor] = {}  # node -> what it was replaced by, which is on its way to normal form
+    alive: list[Tensor] = list(outputs)  # ids in the tables stay those of the same nodes
+    remarks: list[str] = []
+    budget = FIRINGS_PER_NODE * (len(toposort(outputs)) + 100)
+    stack = [*outputs]
+    while stack:
+        node = stack[-1]
+        if id(node) in normal:
+            stack.pop()
+            continue
+        ahead = waiting(node, leaves, normal, detour)
+        if ahead:
+            stack.extend(ahead)
+            continue
+        if id(node) in detour:
+            normal[id(node)] = normal[id(detour[id(node)])]
+            continue
+        current = node if id(node) in leaves else rebuild(node, [normal[id(each)] for each in node.inputs])
+        alive.append(current)
+        fired = None if id(current) in leaves or id(current) in normal else rules.apply(current, leaves)
+        if fired is not None:
+            result, rule = fired
+            remarks.append(f"{rule.name}: {', '.join(map(str, current.locations))}")
+            if len(remarks) > budget:
+                raise VerificationError(f"rewriting does not come to rest; last rules: {'; '.join(remarks[-5:])}")
+            alive.append(result)
+            detour[id(node)] = detour[id(current)] = result
+        elif id(current) in normal:
+            normal[id(node)] = normal[id(current)]
+        else:
+            normal[id(node)] = normal[id(current)] = current
+    return [normal[id(output)] for output in outputs], remarks
+
+
+def waiting(node: Tensor, leaves: frozenset[int], normal: Mapping[int, Tensor],
+            detour: Mapping[int, Tensor]) -> list[Tensor]:
+    """What must be in normal form before the node can be."""
+    if id(node) in leaves:
+        return []
+    needed = [detour[id(node)]] if id(node) in detour else list(reversed(node.inputs))
+    ahead = [each for each in needed if id(each) not in normal]
+    for each in ahead:
+        if id(each) in detour:  # it is being replaced by something that needs it
+            raise VerificationError(f"rewriting goes in a circle at {each.op.name}, {each.location}")
+    return ahead
+
+
+def apply_rule(rule: Rule, node: Tensor, opaque: frozenset[int]) -> Tensor | None:
+    """The rule's checked replacement for the node, with its lines and name; None where it does not fire."""
+    for found in rule.pattern.match(node, Match(), opaque):
+        if rule.where is not None and not rule.where(found):
+            continue
+        with location.using(location.union([each.locations for each in found.nodes])[:16]):
+            result = finish(rule, node, rule.instantiate(found))
+        if result is not None and keeps_guards(found, result):
+            if result._label is None and not any(result is value for value in found.bound.values()):
+                result._label = node._label
+            return result
+    return None
+
+
+def finish(rule: Rule, node: Tensor, result: Any) -> Tensor | None:
+    """The replacement as a tensor of the node's type."""
+    if result is None:
+        return None
+    tensor = result if isinstance(result, Tensor) else as_tensor(result, node.dtype)
+    if tensor.ndim == 0:
+        tensor = broadcast(tensor, node.shape)
+    if tensor.dtype == node.dtype and tensor.shape == node.shape:
+        return tensor
+    if tensor.dtype == node.dtype and tensor.ndim == node.ndim and not any(
+        provably_different(a, b) for a, b in zip(tensor.shape, node.shape, strict=True)
+    ):
+        return None  # sizes that are only equal at the call: the node is their check
+    raise VerificationError(message(f"rule '{rule.name}' changes the type of what it replaces",
+                                    [operand_row("before", node), operand_row("after", tensor)]))
+
+
+def keeps_guards(found: Match, result: Tensor) -> bool:
+    """Are all sizes that the matched nodes check at the call still checked?"""
+    needed = {guard[:2] for node in found.nodes for guard in node.guards}
+    if not needed:
+        return True
+    bound = {id(value) for value in found.bound.values()}
+    for node in toposort([result], stop=lambda each: id(each) in bound):
+        needed -= {guard[:2] for guard in node.guards}
+    return not needed
