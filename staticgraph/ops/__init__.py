@@ -23,6 +23,8 @@ from .arrange import (
 from .elementwise import *
 from .leaf import *
 from .movement import broadcast_to, concat, expand_dims, pad, permute_dims, reshape, squeeze
+from .reduction import *
+from .scan import *
 
 concatenate = concat
 

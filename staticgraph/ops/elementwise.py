@@ -34,14 +34,14 @@ __all__ = [
 ]
 
 # Points at which gradients are checked: away from kinks and inside of every domain.
-_ANY = np.array([[-1.7, -0.6, 0.3], [0.8, 1.4, 2.6]])
+_ANY = np.array([[-1.7, -0.6, 0.3], [0.9, 1.4, 2.6]])
 _OTHER = np.array([[0.9, -1.2, 2.1], [-0.4, 1.1, -2.3]])
 _POSITIVE = np.array([[0.2, 0.7, 1.1], [1.9, 3.2, 5.5]])
 _UNIT = np.array([[-0.8, -0.5, -0.1], [0.2, 0.6, 0.9]])
 _ABOVE_ONE = _POSITIVE + 1.0
 _MASK = np.array([[True, False, True], [False, False, True]])
-_one_any = (((_ANY,), {}),)
-_one_positive = (((_POSITIVE,), {}),)
+_one_any: tuple[Any, ...] = (((_ANY,), {}),)
+_one_positive: tuple[Any, ...] = (((_POSITIVE,), {}),)
 _one_unit: tuple[Any, ...] = (((_UNIT,), {}),)
 _two_any: tuple[Any, ...] = (((_ANY, _OTHER), {}),)
 
