@@ -67,3 +67,9 @@ def message(headline: str, operands: Iterable[Sequence[str]] = (), *notes: str) 
             lines.append(("  " + " ".join(cells) + " " + where).rstrip())
     lines.extend(f"  {note}" for note in notes)
     return "\n".join(lines)
+
+
+def index_message(what: str, index: int, size: int) -> str:
+    """The headline of an index error; `what` is ``function`` or ``function, axis 0``."""
+    function, _, axis = what.partition(", ")
+    return f"{function}: index {index} is out of range for {axis + ' of ' if axis else ''}size {size}"

@@ -20,13 +20,17 @@ from .arrange import (
     transpose,
     unstack,
 )
+from .contraction import dot, matmul, outer, tensordot, vecdot
 from .elementwise import *
+from .indexing import argsort, one_hot, scatter_add, sort, take, take_along_axis, topk
 from .leaf import *
 from .movement import broadcast_to, concat, expand_dims, pad, permute_dims, reshape, squeeze
 from .reduction import *
 from .scan import *
+from .subscript import getitem
 
 concatenate = concat
+ravel = flatten
 
 _OPERATORS = (
     "abs", "add", "bitwise_and", "bitwise_invert", "bitwise_left_shift", "bitwise_or", "bitwise_right_shift",
@@ -35,8 +39,9 @@ _OPERATORS = (
     "transpose",
 )
 _METHODS = (
-    "all", "any", "argmax", "argmin", "argsort", "astype", "clip", "cumprod", "cumsum", "max", "mean", "min", "prod",
-    "repeat", "reshape", "round", "squeeze", "std", "sum", "take", "transpose", "var",
+    "all", "any", "argmax", "argmin", "argsort", "astype", "clip", "cumprod", "cumsum", "dot", "flatten", "max", "mean",
+    "min", "prod", "ravel", "repeat", "reshape", "round", "sort", "squeeze", "std", "sum", "swapaxes", "take",
+    "transpose", "var",
 )
 _tensor.functions.update({name: globals()[name] for name in _OPERATORS if name in globals()})
 _tensor.methods.update({name: globals()[name] for name in _METHODS if name in globals()})

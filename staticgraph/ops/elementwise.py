@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import OutOfRangeError
+from ..errors import OutOfRangeError, index_message
 from ..op import Inference, Op, as_tensor, elementwise, floating, predicate, primitive
 from ..tensor import Tensor
 from ..types import Size, TensorType, as_dtype
@@ -368,7 +368,7 @@ def _check_index_infer(context: Inference, indices: TensorType, *, size: Size, w
 def _check_index_ref(indices: Any, size: int, what: str) -> Any:
     outside = (indices < -size) | (indices >= size)
     if outside.any():
-        raise OutOfRangeError(f"{what}: index {indices[outside].flat[0]} is out of range for size {size}")
+        raise OutOfRangeError(index_message(what, int(indices[outside].flat[0]), size))
     indices = indices.astype(np.int64)
     return np.where(indices < 0, indices + size, indices)
 

@@ -1,0 +1,170 @@
+"""``x[...]``: subscripts as NumPy reads them, on axes of static and symbolic size.
+
+Ints, slices, None and Ellipsis become one `slice` and one `reshape`; integer arrays and tensors become gathers, several
+of them one gather along the merged axis. Masks must be known when the graph is built. A bound that is a symbolic size
+counts from the start and is clamped at both ends, also where it may turn out negative (``x[:batch - 5]``); one that is
+negative for certain (``x[-batch:]``) counts from the end.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..errors import ArgumentError, DTypeError, OutOfRangeError, index_message
+from ..op import as_array, as_tensor, broadcast_shapes, operands_message, registry
+from ..shapes import as_size
+from ..tensor import Tensor
+from ..types import Dim, Size, floor_divide, maximum_size, minimum_size, product, sign_of
+from .arrange import moveaxis
+from .indexing import checked, gather_op
+from .movement import broadcast_to, permute_dims, reshape, slice_axes
+
+
+def getitem(x: Any, key: Any) -> Tensor:
+    """``x[key]`` with NumPy's meaning: ints, slices, None, Ellipsis, integer arrays and tensors, static masks."""
+    x = as_tensor(x)
+    items = _expand(x, list(key) if isinstance(key, tuple) else [key])
+    starts: list[Size] = []
+    steps: list[int] = []
+    sizes: list[Size] = []
+    kept: list[Size] = []  # the shape after ints and None
+    picks: list[tuple[int, Any]] = []  # axes of that shape, and the positions to gather along them
+    for item in items:
+        if item is None:
+            kept.append(1)
+            continue
+        axis, size = len(starts), x.shape[len(starts)]
+        start: Size = 0
+        step, count = 1, size
+        if isinstance(item, int) and isinstance(size, int):
+            start, count = _position(x, item, axis, size), 1
+        elif isinstance(item, slice):
+            start, step, count = _bounds(x, item, size)
+            kept.append(count)
+        else:
+            picks.append((len(kept), checked("getitem", x, item, axis)))
+            kept.append(size)
+        starts.append(start)
+        steps.append(step)
+        sizes.append(count)
+    result = reshape(slice_axes(x, starts, steps, sizes), kept)
+    return _pick(result, picks, _goes_first(items)) if picks else result
+
+
+def _expand(x: Tensor, items: list[Any]) -> list[Any]:
+    """One item for each axis of x, and the Nones: masks and Ellipsis replaced, missing axes filled up."""
+    plain: list[Any] = []
+    for item in items:
+        plain.extend(_plain(x, item))
+    dots = sum(item is Ellipsis for item in plain)
+    if dots > 1:
+        raise ArgumentError(operands_message("getitem: more than one '...'", [x]))
+    used = sum(item is not None and item is not Ellipsis for item in plain)
+    if used > x.ndim:
+        raise OutOfRangeError(operands_message(f"getitem: too many indices, {used} for {x.ndim} axes", [x]))
+    place = next((number for number, item in enumerate(plain) if item is Ellipsis), len(plain))
+    return [*plain[:place], *[slice(None)] * (x.ndim - used), *plain[place + 1:]]
+
+
+def _plain(x: Tensor, item: Any) -> list[Any]:
+    """An item as None, Ellipsis, a slice, an int, or an integer tensor; a static mask as the positions it selects."""
+    if item is None or item is Ellipsis or isinstance(item, slice):
+        return [item]
+    if isinstance(item, bool | np.bool_):
+        raise ArgumentError(operands_message(f"getitem: {item} is not an index", [x]))
+    if isinstance(item, Tensor | Dim):
+        tensor = as_tensor(item)
+        if tensor.dtype == bool:
+            raise DTypeError(operands_message("getitem: a computed mask selects an unknown number of elements",
+                                              [x, tensor], "use sg.where, or multiply by the mask"))
+        return [tensor]
+    array = np.zeros((0,), np.int64) if isinstance(item, list) and not item else as_array(item)
+    if array.dtype == bool:
+        return [as_tensor(positions) for positions in array.nonzero()]
+    if array.dtype.kind not in "iu":
+        raise DTypeError(operands_message("getitem: indices must be integers", [x], f"got {array.dtype}"))
+    return [int(array)] if array.ndim == 0 else [as_tensor(array)]
+
+
+def _position(x: Tensor, index: int, axis: int, size: int) -> int:
+    if not -size <= index < size:
+        raise OutOfRangeError(operands_message(index_message(f"getitem, axis {axis}", index, size), [x]))
+    return index % size
+
+
+def _bounds(x: Tensor, item: slice, size: Size) -> tuple[Size, int, Size]:
+    """Start, step and length of a slice of an axis."""
+    start, stop, step = (None if bound is None else as_size("getitem", bound, [x])
+                         for bound in (item.start, item.stop, item.step))
+    if isinstance(step, Dim) or step == 0:
+        raise ArgumentError(operands_message("getitem: the step of a slice must be an int other than 0", [x],
+                                             f"got {step}"))
+    step = 1 if step is None else step
+    if isinstance(size, int) and not isinstance(start, Dim) and not isinstance(stop, Dim):
+        first, end, _ = slice(start, stop, step).indices(size)
+        return first, step, len(range(first, end, step))
+    return _forward(size, start, stop, step) if step > 0 else _backward(size, start, stop, step)
+
+
+def _forward(size: Size, start: Size | None, stop: Size | None, step: int) -> tuple[Size, int, Size]:
+    # Neither a start beyond the end nor a stop before 0 is clamped: the length is, and an empty slice reads nothing.
+    first = 0 if start is None else _from_end(start, size)
+    end = size if stop is None else minimum_size(_from_end(stop, size), size)
+    span = end - first
+    if sign_of(first) != 1:
+        first, span = maximum_size(first, 0), minimum_size(span, end)
+    if isinstance(size, int):
+        first = minimum_size(first, size)
+    return first, step, maximum_size(floor_divide(span + step - 1, step), 0)
+
+
+def _backward(size: Size, start: Size | None, stop: Size | None, step: int) -> tuple[Size, int, Size]:
+    first = size - 1 if start is None else minimum_size(_from_end(start, size), size - 1)
+    end = -1 if stop is None else _from_end(stop, size)
+    span = first - end
+    if sign_of(end + 1) != 1:
+        span = minimum_size(span, first + 1)
+    return first, step, maximum_size(floor_divide(span - step - 1, -step), 0)
+
+
+def _from_end(bound: Size, size: Size) -> Size:
+    return size + bound if bound != 0 and sign_of(bound) == -1 else bound
+
+
+def _goes_first(items: list[Any]) -> bool:
+    """NumPy's rule: where slices or None stand between indices, the axes of index arrays come first."""
+    advanced = [number for number, item in enumerate(items) if item is not None and not isinstance(item, slice)]
+    arrays = any(isinstance(items[number], Tensor) and items[number].ndim for number in advanced)
+    return arrays and advanced[-1] - advanced[0] + 1 != len(advanced)
+
+
+def _pick(x: Tensor, picks: list[tuple[int, Tensor]], first: bool) -> Tensor:
+    """The elements of x at the positions given for some of its axes."""
+    if all(positions.ndim == 0 for _, positions in picks):
+        for axis, positions in reversed(picks):
+            x = gather_op(x, positions, axis=axis)
+        return x
+    axes = [axis for axis, _ in picks]
+    place = axes[0]
+    if len(picks) == 1:
+        positions = picks[0][1]
+    else:
+        rest = [axis for axis in range(x.ndim) if axis not in axes]
+        x = permute_dims(x, [*rest[:place], *axes, *rest[place:]])
+        merged = slice(place, place + len(axes))
+        positions = _merge([positions for _, positions in picks], x.shape[merged])
+        x = reshape(x, (*x.shape[:place], product(x.shape[merged]), *x.shape[merged.stop:]))
+    result = gather_op(x, positions, axis=place)
+    count = positions.ndim
+    return moveaxis(result, tuple(range(place, place + count)), tuple(range(count))) if first else result
+
+
+def _merge(positions: list[Tensor], sizes: tuple[Size, ...]) -> Tensor:
+    """Positions along several axes as positions along the merged axis."""
+    shape = broadcast_shapes(gather_op, positions)
+    total = broadcast_to(positions[0], shape)
+    for each, size in zip(positions[1:], sizes[1:], strict=True):
+        total = registry["add"](registry["multiply"](total, size), broadcast_to(each, shape))
+    return total
