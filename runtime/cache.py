@@ -25,6 +25,7 @@ import struct
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +34,9 @@ from typing import Any
 
 MAGIC = b"sgkobj1\n"
 HEADER_LENGTH = struct.Struct("<I")
+ABANDONED_AFTER = 3600.0
+"""Seconds: an incomplete file as old as this was left by a process that died."""
+
 DIGEST_BYTES = hashlib.sha256().digest_size
 OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -118,12 +122,15 @@ class Cache:
         return Info(self.folder, entries, nbytes, self.remark)
 
     def clear(self) -> int:
-        """Remove all that the cache wrote into its folder, and nothing else; returns the number of entries."""
+        """Remove all that the cache wrote into its folder, and nothing else; returns the number of entries. What
+        another process is writing at this moment stays."""
         removed = 0
         for each in list(self._files()):
             with contextlib.suppress(OSError):
-                os.unlink(each.path)
-                removed += each.name.endswith(".obj")
+                modified = each.stat(follow_symlinks=False).st_mtime
+                if each.name.startswith("k_") or modified < time.time() - ABANDONED_AFTER:
+                    os.unlink(each.path)
+                    removed += each.name.endswith(".obj")
         return removed
 
 

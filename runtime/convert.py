@@ -2,13 +2,14 @@
 
 Comes in: anything. Goes out: a contiguous, aligned array of the input's dtype, the caller's own where that is possible.
 The rule is that nothing is lost in silence. An array is strong: its dtype must widen into the input's ("safe" in
-NumPy's sense). Python numbers, and lists that hold nothing else, are weak: an int may become any float, and any
-integer type that holds it; a float never becomes an integer. Shapes are not looked at here.
+NumPy's sense). Python numbers, alone or in lists, are weak: an int may become any float, and any integer type that
+holds it; a float never becomes an integer. Shapes are not looked at here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ WEAK = (bool, int, float)
 ACCEPTED_WEAK = {"b": 1, "i": 2, "u": 2, "f": 3}
 """How many of `WEAK` a dtype of this kind accepts."""
 
+MAXIMUM_RANK = 64
+
 
 def describe_input(spec: InputSpec) -> tuple[str, str, str, str]:
     """The input as an operand row of an error message."""
@@ -36,20 +39,20 @@ def as_input(value: object, spec: InputSpec) -> Array:
     if isinstance(value, np.ndarray | np.generic):
         return _from_array(value, spec)
     if type(value) in WEAK:
-        return _from_numbers(value, spec)
+        return _from_leaves(value, {type(value)}, spec)
     if isinstance(value, list | tuple):
-        kinds = {type(leaf) for leaf in _leaves(value)}
-        return _from_numbers(value, spec) if kinds <= set(WEAK) else _from_array(_gather(value, spec), spec)
+        kinds = {_kind(leaf) for leaf in _leaves(value)}
+        return _from_array(_gather(value, spec), spec) if None in kinds else _from_leaves(value, kinds, spec)
     if type(value).__module__.split(".")[0] == "staticgraph":
         kind = type(value).__name__
-        raise _refusal(spec, f"is a symbolic {kind}", "needed numbers; a variable's are in its .value")
+        raise _refusal(spec, f"is a symbolic {kind}", "needed numbers; those of a variable are its .value")
     return _from_array(_gather(value, spec), spec)
 
 
-def _leaves(value: list[Any] | tuple[Any, ...]) -> Iterator[object]:
-    """All that is in nested lists. Not recursive: a list may be nested deeply, or in itself."""
-    pending: list[Iterator[Any]] = [iter(value)]
-    while pending and len(pending) <= 64:
+def _leaves(value: Sequence[Any]) -> Iterator[object]:
+    """All that is in nested lists. Not recursive, and it gives up where NumPy does: a list may hold itself."""
+    pending = [iter(value)]
+    while pending and len(pending) <= MAXIMUM_RANK:
         for leaf in pending[-1]:
             if isinstance(leaf, list | tuple):
                 pending.append(iter(leaf))
@@ -59,51 +62,75 @@ def _leaves(value: list[Any] | tuple[Any, ...]) -> Iterator[object]:
             pending.pop()
 
 
-def _gather(value: object, spec: InputSpec) -> Array:
-    """An array of a list with arrays in it, or of an object that offers one."""
-    try:
-        return np.asarray(value)
-    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
-        raise _refusal(spec, "cannot be made an array", f"NumPy says: {error}") from None
+def _kind(leaf: object) -> Any:
+    """The Python type of a weak number, the dtype of a strong one, None for all else."""
+    if type(leaf) in WEAK:
+        return type(leaf)
+    return leaf.dtype if isinstance(leaf, np.ndarray | np.generic) else None
 
 
-def _from_numbers(value: object, spec: InputSpec) -> Array:
-    """Python numbers: weak, so the input's dtype decides, as far as it can hold them."""
+def _from_leaves(value: object, kinds: AbstractSet[Any], spec: InputSpec) -> Array:
+    """Numbers, Python's or NumPy's, one or nested in lists: each kind of them must fit."""
     dtype = np.dtype(spec.dtype)
-    leaves = _leaves(value) if isinstance(value, list | tuple) else iter((value,))
-    weakest = max((WEAK.index(type(leaf)) for leaf in leaves), default=0)
-    if weakest >= ACCEPTED_WEAK[dtype.kind]:
-        raise _refusal(spec, f"holds a Python {WEAK[weakest].__name__}", f"needed values that {dtype} can hold exactly")
+    for kind in sorted(kinds, key=str):
+        if isinstance(kind, np.dtype):
+            _check_strong(kind, spec, f"got a list with {kind} in it")
+        elif WEAK.index(kind) >= ACCEPTED_WEAK[dtype.kind]:
+            raise _refusal(spec, f"holds a Python {kind.__name__}, which {dtype} cannot hold without loss",
+                           f"got {_brief(value)}")
     try:
-        return np.array(value, dtype=dtype, order="C")
-    except OverflowError:
-        raise _refusal(spec, f"holds an integer out of {dtype}'s range", _range(dtype)) from None
+        with np.errstate(over="raise"):
+            return np.array(value, dtype=dtype, order="C")
+    except (OverflowError, FloatingPointError):
+        limits: Any = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
+        raise _refusal(spec, f"holds a number out of {dtype}'s range", f"got {_brief(value)}",
+                       f"needed {limits.min} to {limits.max}") from None
     except ValueError as error:
         raise _refusal(spec, "is not rectangular", f"NumPy says: {error}") from None
 
 
-def _range(dtype: np.dtype[Any]) -> str:
-    limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
-    return f"needed {limits.min} to {limits.max}"
+def _gather(value: object, spec: InputSpec) -> Array:
+    """An array of an object that offers one, or of a list with such objects in it."""
+    try:
+        array = np.asarray(value)
+    except Exception as error:     # whatever a foreign __array__ raises
+        raise _refusal(spec, f"cannot be made from {_article(value)}", f"NumPy says: {error}") from None
+    if array.dtype.kind in ACCEPTED_WEAK:
+        return array
+    raise _refusal(spec, f"cannot be made from {_article(value)}", f"got {_brief(value)}",
+                   "needed a real number, a list of them, or an array")
 
 
 def _from_array(value: Array | np.generic[Any], spec: InputSpec) -> Array:
     """An array: strong, so its dtype must widen into the input's."""
-    dtype = np.dtype(spec.dtype)
     if isinstance(value, np.ma.MaskedArray):
         raise _refusal(spec, "is a masked array", "needed plain numbers: use .filled()")
-    if value.dtype.kind not in "biuf":
-        raise _refusal(spec, f"is {value.dtype}, not numbers", f"got {_printed(value)}")
-    if not np.can_cast(value.dtype, dtype, "safe"):
-        raise _refusal(spec, f"is {value.dtype.newbyteorder('=')}, which {dtype} cannot hold without loss",
-                       f"got {_printed(value)}; convert it with .astype({str(dtype)!r}) where that is meant")
-    array = np.array(value, dtype=dtype, order="C", copy=None)
+    _check_strong(value.dtype, spec, f"got {_printed(value)}")
+    array = np.array(value, dtype=np.dtype(spec.dtype), order="C", copy=None)
     return array if array.flags.aligned else array.copy()
+
+
+def _check_strong(given: np.dtype[Any], spec: InputSpec, got: str) -> None:
+    dtype, native = np.dtype(spec.dtype), given.newbyteorder("=")
+    if given.kind not in ACCEPTED_WEAK:
+        raise _refusal(spec, f"is {native}, not real numbers", got)
+    if not np.can_cast(given, dtype, "safe"):
+        raise _refusal(spec, f"is {native}, which {dtype} cannot hold without loss", got,
+                       f"where the loss is meant, convert it first: .astype({str(dtype)!r})")
+
+
+def _article(value: object) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+def _brief(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _printed(value: Array | np.generic[Any]) -> str:
     return str(TensorType(value.dtype.newbyteorder("="), value.shape))
 
 
-def _refusal(spec: InputSpec, what: str, note: str) -> DTypeError:
-    return DTypeError(message(f"input '{spec.name}' {what}", [describe_input(spec)], note))
+def _refusal(spec: InputSpec, what: str, *notes: str) -> DTypeError:
+    return DTypeError(message(f"input '{spec.name}' {what}", [describe_input(spec)], *notes))

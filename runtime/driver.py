@@ -59,6 +59,6 @@ Run = Callable[[int, int, int], int]
 @cache
 def load_driver() -> Run:
     """run(steps, count, status): addresses in, the number of the step that failed out, or -1."""
-    address = link_cached("driver", ASSEMBLY, lambda: (linker().assemble(ASSEMBLY), SYMBOL, ())).address
+    address = link_cached("driver", ASSEMBLY, lambda key: (linker().assemble(ASSEMBLY), SYMBOL, ())).address
     prototype = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
     return prototype(address)

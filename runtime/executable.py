@@ -163,6 +163,8 @@ class Executable:
     def _raise_reported(self, binding: Binding) -> None:
         check, value, size = (int(binding.row[slot]) for slot in range(3))
         binding.row[:STATUS_SLOTS] = 0
+        if not 0 < check <= len(self._program.checks):
+            raise VerificationError(f"a kernel reported check {check - 1}, which does not exist")
         raise OutOfRangeError(fill(self._program.checks[check - 1].message, {"value": value, "size": size}))
 
     def source(self) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from staticgraph.compiler.program import ALIGNMENT, STATUS_SLOTS, Program
+from staticgraph.errors import VerificationError
 from staticgraph.types import Dim, Size, evaluate_size
 
 from .convert import Array
@@ -174,13 +175,16 @@ class Layout:
             slots, targets = np.array(self._own, np.int64).T
             row[slots] = base + SLOT_BYTES * targets
         arena = np.array(self._arena, np.int64)
+        arena_bytes = evaluate_size(program.arena_bytes, sizes)
+        if arena.size and not 0 <= row[arena].min() <= row[arena].max() <= arena_bytes:
+            raise VerificationError(f"an arena buffer lies outside of the arena's {arena_bytes} bytes for {sizes}")
         patches = {place: tuple(tuple((slot, int(row[slot])) for slot in slots) for slots in each)
                    for place, each in self._moving.items()}
         return Binding(
             sizes=dict(sizes), row=row, slots=row.data, status=base, steps=base + SLOT_BYTES * self._steps,
             input_patches=patches["input"], output_patches=patches["output"],
             output_shapes=tuple(tuple(evaluate_size(size, sizes) for size in spec.shape) for spec in program.outputs),
-            arena_bytes=evaluate_size(program.arena_bytes, sizes), arena_slots=arena, arena_offsets=row[arena],
+            arena_bytes=arena_bytes, arena_slots=arena, arena_offsets=row[arena],
             buffer_offsets={spec.buffer: evaluate_size(program.buffers[spec.buffer].offset, sizes)
                             for spec in program.outputs})
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from staticgraph.compiler.program import Buffer, Kernel, Program, Step
 from staticgraph.types import Size
 
+from . import cache as object_cache
 from .cpu.loader import LoadedKernel
 from .memory import Memory
 
@@ -50,12 +51,18 @@ def explain(program: Program, kernels: Sequence[LoadedKernel], memory: Memory) -
         _section("kernels", ("", "name", "origin", "ms", "remarks"), (
             (str(number), kernel.name, ORIGINS[loaded.origin], f"{loaded.milliseconds:.1f}", loaded.reason)
             for number, (kernel, loaded) in enumerate(zip(program.kernels, kernels)))),
+        f"object cache: {_cache_place()}",
         _section("steps", ("", "kernel", "times", "reads", "writes", "computes", "lines"), (
             (str(number), *_step_row(program, step)) for number, step in enumerate(program.steps))),
         _section("buffers", ("name", "type", "place", "bytes", "alive in steps"), (
             _buffer_row(program, number, buffer) for number, buffer in enumerate(program.buffers))),
         "memory\n" + "\n".join("  " + line for line in str(memory).splitlines())]
     return "\n\n".join(part for part in parts if part)
+
+
+def _cache_place() -> str:
+    store = object_cache.current()
+    return "; ".join(part for part in (str(store.folder or ""), store.remark) if part)
 
 
 def _count(number: int, noun: str) -> str:

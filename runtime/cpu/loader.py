@@ -53,11 +53,11 @@ _lock = threading.RLock()
 
 def load_kernel(kernel: Kernel) -> LoadedKernel:
     """The kernel, ready to be called at its address."""
-    return link_cached(kernel.name, kernel.text, lambda: _compile(kernel))
+    return link_cached(kernel.name, kernel.text, lambda key: _compile(kernel, key))
 
 
-def link_cached(name: str, text: str, make: Callable[[], Compiled]) -> LoadedKernel:
-    """Machine code for `text`: from this process, from the cache, or from `make`."""
+def link_cached(name: str, text: str, make: Callable[[str], Compiled]) -> LoadedKernel:
+    """Machine code for `text`: from this process, from the cache, or from `make`, which is told the key."""
     key = hashlib.sha256("\0".join((fingerprint(), name, text)).encode()).hexdigest()[:40]
     with _lock:
         known = _loaded.get(key)
@@ -68,7 +68,7 @@ def link_cached(name: str, text: str, make: Callable[[], Compiled]) -> LoadedKer
         try:
             address, origin, reason = _from_cache(store, key), "cache", ""
         except object_cache.CacheMiss as miss:
-            code, symbol, imports = make()
+            code, symbol, imports = make(key)
             address, origin = linker().link(code, symbol, imports), "compiled"
             kept = store.write(key, {"kernel": name, "symbol": symbol, "imports": list(imports)}, code)
             reason = str(miss) + (f"; {kept}" if kept and kept != str(miss) else "")
@@ -86,16 +86,15 @@ def _from_cache(store: object_cache.Cache, key: str) -> int:
         raise object_cache.CacheMiss(f"entry cannot be linked: {error}") from None
 
 
-def _compile(kernel: Kernel) -> Compiled:
+def _compile(kernel: Kernel, key: str) -> Compiled:
     """Object code of a kernel, made by Numba."""
     from numba import cfunc, types
     from numba.core.errors import NumbaError
 
-    digest = hashlib.sha256(kernel.text.encode()).hexdigest()[:40]
-    filename = object_cache.current().write_text(digest, kernel.text)
+    filename = object_cache.current().write_text(key, kernel.text)
     # without a file behind the name, tracebacks find the text here; no modification time: never looked up on disk
     linecache.cache[filename] = (len(kernel.text), None, kernel.text.splitlines(keepends=True), filename)
-    namespace: dict[str, Any] = {"__name__": f"k_{digest}", "__file__": filename}
+    namespace: dict[str, Any] = {"__name__": f"k_{key}", "__file__": filename}
     try:
         exec(compile(kernel.text, filename, "exec"), namespace)
         signature = types.void(types.int64, types.int64, types.int64)

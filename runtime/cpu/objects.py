@@ -23,7 +23,7 @@ class Linker:
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
         self._llvm = llvm
-        self._session = llvm.create_lljit_compiler(self._machine())
+        self._session = llvm.create_lljit_compiler(self._machine(), suppress_errors=True)
         self._names = itertools.count()
         self._libraries: list[Any] = []
         self._lock = threading.Lock()
@@ -41,12 +41,16 @@ class Linker:
     def link(self, code: bytes, symbol: str, imports: Sequence[str] = ()) -> int:
         """Bring object code to memory; the address of `symbol` in it. `imports` are outside functions it may call."""
         builder = self._llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
-        for name in imports:
-            place = self._outside(name)
-            if place:
+        outside = {name: self._outside(name) for name in imports}
+        for name, place in outside.items():
+            if place is not None:
                 builder.import_symbol(name, place)
         with self._lock:
-            library = builder.export_symbol(symbol).link(self._session, f"kernel{next(self._names)}")
+            try:
+                library = builder.export_symbol(symbol).link(self._session, f"kernel{next(self._names)}")
+            except RuntimeError as error:
+                unknown = ", ".join(name for name, place in outside.items() if place is None) or "none"
+                raise RuntimeError(f"{error} (outside functions not known to LLVM: {unknown})") from None
             self._libraries.append(library)
         return int(library[symbol])
 

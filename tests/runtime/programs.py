@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import threading
 from dataclasses import dataclass, field
 from typing import Any
@@ -108,8 +109,7 @@ def add_one_program(shape: tuple[Any, ...] = (BATCH, 3), **parts: Any) -> Progra
 
 def chain_program(length: int, shape: tuple[Any, ...] = (BATCH,)) -> Program:
     """y = x + length, through two arena buffers that take turns."""
-    nbytes = product(shape) * 4
-    slot = (nbytes + 63) // 64 * 64
+    slot = product(shape) * 64     # wasteful, aligned, and easy to read
     arena = (buffer("a", "arena", shape), buffer("b", "arena", shape, offset=slot))
     places = [0, *(2 + step % 2 for step in range(length - 1)), 1]
     return make(
@@ -117,7 +117,7 @@ def chain_program(length: int, shape: tuple[Any, ...] = (BATCH,)) -> Program:
         outputs=(OutputSpec("float32", shape, 1, "y"),),
         buffers=(buffer("x", "input", shape), buffer("y", "output", shape), *arena),
         kernels=(kernel(ADD_ONE),),
-        steps=tuple(Step(0, at(a, b), product(shape), reads=(a,), writes=(b,)) for a, b in zip(places, places[1:])),
+        steps=tuple(Step(0, at(a, b), product(shape), reads=(a,), writes=(b,)) for a, b in itertools.pairwise(places)),
         arena_bytes=2 * slot)
 
 
@@ -135,16 +135,17 @@ def counter_program(shape: tuple[int, ...] = (4,)) -> Program:
 
 def pick_and_update_program() -> Program:
     """y = x[t], and w = w + 1 of each element; fails where t leaves x."""
+    n = Dim.symbol("n")
     return make(
-        inputs=(InputSpec("x", "float32", (BATCH,), "model.py:3"), InputSpec("t", "int64", (Dim.symbol("n"),), "model.py:4")),
-        outputs=(OutputSpec("float32", (Dim.symbol("n"),), 2, "y"),),
+        inputs=(InputSpec("x", "float32", (BATCH,), "model.py:3"), InputSpec("t", "int64", (n,), "model.py:4")),
+        outputs=(OutputSpec("float32", (n,), 2, "y"),),
         variables=(VariableSpec("w", "float32", (4,), written=True),),
-        buffers=(buffer("x", "input", (BATCH,)), buffer("t", "input", (Dim.symbol("n"),), 1, "int64"),
-                 buffer("y", "output", (Dim.symbol("n"),)), buffer("w", "variable", (4,)),
+        buffers=(buffer("x", "input", (BATCH,)), buffer("t", "input", (n,), 1, "int64"),
+                 buffer("y", "output", (n,)), buffer("w", "variable", (4,)),
                  buffer("new_w", "arena", (4,))),
         kernels=(kernel(ADD_ONE), kernel(PICK), kernel(COPY)),
         steps=(Step(0, at(3, 4), 4, reads=(3,), writes=(4,)),
-               Step(1, (*at(0, 1, 2), Argument("size", BATCH), Argument("status")), Dim.symbol("n"), reads=(0, 1),
+               Step(1, (*at(0, 1, 2), Argument("size", BATCH), Argument("status")), n, reads=(0, 1),
                     writes=(2,)),
                Step(2, at(4, 3), 4, stage="commit", reads=(4,), writes=(3,))),
         checks=(Check("take: index {value} is out of range for an axis of size {size}\n  t: int64[n]   model.py:4"),),
