@@ -212,6 +212,17 @@ class Spread(Pattern):
             yield Spread(inner, self.axes)
 
 
+@dataclass(frozen=True, eq=False)
+class OfKind(Pattern):
+    """Any op of these kinds; it binds nothing, the replacement looks at the node itself."""
+
+    kinds: tuple[str, ...]
+
+    def match(self, node: Tensor, found: Match, opaque: frozenset[int]) -> Iterator[Match]:
+        if node.op.kind in self.kinds and id(node) not in opaque:
+            yield found.through(node)
+
+
 def kept_shape(reduced: Shape, axes: tuple[int, ...]) -> Shape:
     """The shape with a 1 for each reduced axis."""
     shape = list(reduced)
@@ -284,6 +295,10 @@ def spread(inner: Pattern, axes: Attribute) -> Pattern:
     return Spread(inner, axes)
 
 
+def any_of_kind(*kinds: str) -> Pattern:
+    return OfKind(kinds)
+
+
 Replacement = Callable[[Match], "Tensor | None"]
 
 
@@ -299,21 +314,14 @@ class Rule:
     exact: bool = False
 
     def roots(self) -> set[str]:
-        """The ops at which the pattern can match."""
+        """The ops at which the pattern can match, or the kinds of them as ``kind elementwise``."""
+        if isinstance(self.pattern, OfKind):
+            return {f"kind {kind}" for kind in self.pattern.kinds}
         options = self.pattern.options if isinstance(self.pattern, Either) else (self.pattern,)
         names = {option.op for option in options if isinstance(option, Apply)}
         if len(names) == 0 or not all(isinstance(option, Apply) for option in options):
             raise ArgumentError(f"rule '{self.name}': the root of a pattern is an op")
         return names
-
-    def apply(self, node: Tensor, opaque: frozenset[int]) -> tuple[Any, Match] | None:
-        """The replacement of the first match that the rule accepts, and that match."""
-        for found in self.pattern.match(node, Match(), opaque):
-            if self.where is None or self.where(found):
-                result = self.instantiate(found)
-                if result is not None:
-                    return result, found
-        return None
 
     def instantiate(self, found: Match) -> Any:
         if isinstance(self.replacement, Pattern):

@@ -38,7 +38,7 @@ class RuleSet:
 
     def apply(self, node: Tensor, opaque: frozenset[int]) -> tuple[Tensor, Rule] | None:
         """What the first rule that fires puts in the node's place, and that rule."""
-        for rule in self.by_root.get(node.op.name, ()):
+        for rule in (*self.by_root.get(node.op.name, ()), *self.by_root.get(f"kind {node.op.kind}", ())):
             result = apply_rule(rule, node, opaque)
             if result is not None and result is not node:
                 return result, rule
