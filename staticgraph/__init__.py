@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from .autodiff import grad, hessian, jacobian, jvp, stabilise, vjp
 from .errors import (
     ArgumentError,
     DeviceError,
@@ -17,6 +18,7 @@ from .errors import (
     UnsupportedError,
     VerificationError,
 )
+from .formatting import format_graph
 from .interpreter import evaluate
 from .location import Location, name_scope
 from .ops import *

@@ -6,6 +6,7 @@ Importing this package registers every op and gives tensors their operators and 
 from __future__ import annotations
 
 from .. import tensor as _tensor
+from . import composite, custom, elementwise, leaf, reduction, scan
 from .arrange import (
     flatten,
     flip,
@@ -20,7 +21,9 @@ from .arrange import (
     transpose,
     unstack,
 )
+from .composite import *
 from .contraction import dot, matmul, outer, tensordot, vecdot
+from .custom import *
 from .elementwise import *
 from .indexing import argsort, one_hot, scatter_add, sort, take, take_along_axis, topk
 from .leaf import *
@@ -31,6 +34,20 @@ from .subscript import getitem
 
 concatenate = concat
 ravel = flatten
+
+# What `sg` offers of them; the rest is for the library.
+__all__ = [
+    "argsort", "broadcast_to", "concat", "concatenate", "dot", "expand_dims", "flatten", "flip", "matmul",
+    "matrix_transpose", "moveaxis", "one_hot", "outer", "pad", "permute_dims", "ravel", "repeat", "reshape", "roll",
+    "scatter_add", "sort", "split", "squeeze", "stack", "swapaxes", "take", "take_along_axis", "tensordot", "tile",
+    "topk", "transpose", "unstack", "vecdot",
+]
+__all__ += composite.__all__
+__all__ += custom.__all__
+__all__ += elementwise.__all__
+__all__ += leaf.__all__
+__all__ += reduction.__all__
+__all__ += scan.__all__
 
 _OPERATORS = (
     "abs", "add", "bitwise_and", "bitwise_invert", "bitwise_left_shift", "bitwise_or", "bitwise_right_shift",
@@ -43,5 +60,5 @@ _METHODS = (
     "min", "prod", "ravel", "repeat", "reshape", "round", "sort", "squeeze", "std", "sum", "swapaxes", "take",
     "transpose", "var",
 )
-_tensor.functions.update({name: globals()[name] for name in _OPERATORS if name in globals()})
-_tensor.methods.update({name: globals()[name] for name in _METHODS if name in globals()})
+_tensor.functions.update({name: globals()[name] for name in _OPERATORS})
+_tensor.methods.update({name: globals()[name] for name in _METHODS})
