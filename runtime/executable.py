@@ -91,8 +91,8 @@ class Executable:
             args = tuple(self._guards.order(args, kwargs))
         arrays = [
             value if type(value) is np.ndarray and value.dtype is dtype and value.flags.carray
-            else as_input(value, self._program.inputs[position])
-            for position, (value, dtype) in enumerate(zip(args, self._expected))]
+            else as_input(value, spec)
+            for value, dtype, spec in zip(args, self._expected, self._program.inputs)]
         locks = self._locks
         held = 0
         try:
@@ -108,9 +108,7 @@ class Executable:
 
     def _run(self, arrays: list[Array], given: Sequence[object]) -> list[Array]:
         shapes = tuple([array.shape for array in arrays])
-        binding = self._bindings.get(shapes)
-        if binding is None or shapes != self._last:
-            binding = self._activate(shapes, binding, arrays, given)
+        binding = self._bindings[shapes] if shapes == self._last else self._activate(shapes, arrays, given)
         results = [np.empty(shape, dtype) for shape, dtype in zip(binding.output_shapes, self._results)]
         slots = binding.slots
         for array, patches in zip(arrays, binding.input_patches):
@@ -130,9 +128,10 @@ class Executable:
             self._copy_after(results, binding)
         return results
 
-    def _activate(self, shapes: tuple[tuple[int, ...], ...], binding: Binding | None, arrays: Sequence[Array],
+    def _activate(self, shapes: tuple[tuple[int, ...], ...], arrays: Sequence[Array],
                   given: Sequence[object]) -> Binding:
         """The binding of these shapes, made if need be, its arena slots up to date; it becomes the latest used."""
+        binding = self._bindings.get(shapes)
         if binding is None:
             dtypes = [_dtype_given(value, array) for value, array in zip(given, arrays)]
             binding = self._layout.bind(self._guards.sizes(arrays, dtypes))

@@ -13,7 +13,8 @@ NUMBA_* settings of the environment.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
+import importlib
+import importlib.util
 import linecache
 import os
 import platform
@@ -24,6 +25,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from staticgraph.compiler.program import Kernel
 from staticgraph.errors import VerificationError
@@ -110,11 +113,23 @@ def _compile(kernel: Kernel, key: str) -> Compiled:
 @cache
 def fingerprint() -> str:
     """A hash of everything but the text that machine code depends on."""
+    import llvmlite
+
     target = host_target()
-    facts = [platform.python_implementation(), platform.python_version(), target.name, target.features]
-    facts += [f"{name} {importlib.metadata.version(name)}" for name in ("numba", "llvmlite", "numpy")]
+    facts = [platform.python_implementation(), platform.python_version(), target.name, target.features,
+             str(llvmlite.__version__), np.__version__, _numba_version()]
     facts += [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("NUMBA_")]
     digest = hashlib.sha256("\0".join(facts).encode())
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
+
+
+def _numba_version() -> str:
+    """Numba's version, or the text of the file that states it: importing Numba to ask would cost a warm start most of
+    its time, and the package's metadata ten times as much as all else here."""
+    found = importlib.util.find_spec("numba")
+    stated = Path(found.origin).with_name("_version.py") if found is not None and found.origin else None
+    if stated is not None and stated.is_file():
+        return stated.read_text(encoding="utf-8")
+    return importlib.import_module("numba").__version__     # type: ignore[no-any-return]

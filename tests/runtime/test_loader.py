@@ -5,6 +5,7 @@ import inspect
 import linecache
 from pathlib import Path
 
+import llvmlite
 import pytest
 
 from staticgraph.compiler.program import Kernel
@@ -112,14 +113,22 @@ def test_the_key_covers_what_machine_code_depends_on(monkeypatch: pytest.MonkeyP
     assert usual == loader.fingerprint.__wrapped__() and len(usual) == 64
     seen = {usual}
     for patch in (lambda p: p.setenv("NUMBA_OPT", "1"),
-                  lambda p: p.setattr(loader.importlib.metadata, "version", lambda name: "0"),
+                  lambda p: p.setattr(loader, "_numba_version", lambda: "0"),
+                  lambda p: p.setattr(loader.np, "__version__", "0"),
+                  lambda p: p.setattr(llvmlite, "__version__", "0"),
                   lambda p: p.setattr(loader.platform, "python_version", lambda: "0"),
                   lambda p: p.setattr(loader, "host_target", lambda: host_target().__class__(name="other")),
                   lambda p: p.setattr(loader.Path, "read_bytes", lambda path: b"changed")):
         with monkeypatch.context() as context:
             patch(context)
             seen.add(loader.fingerprint.__wrapped__())
-    assert len(seen) == 6
+    assert len(seen) == 8
+
+
+def test_numba_version_without_importing_it() -> None:
+    import numba
+
+    assert f'"{numba.__version__}"' in loader._numba_version()
 
 
 def test_host() -> None:
