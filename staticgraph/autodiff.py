@@ -15,9 +15,10 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from . import location
+from . import gradient_check, location
 from .cotangents import pull_back
 from .errors import ArgumentError, DTypeError, GradientError, ShapeError, message
+from .interpreter import evaluate
 from .op import as_tensor, broadcast, registry
 from .rewrite import stabilise as stabilise_all
 from .tensor import Tensor, build, operand_row, substitute, toposort
@@ -111,6 +112,28 @@ def hessian(y: Tensor, x: Tensor) -> Tensor:
     slope: Tensor = grad(y, x)
     result: Tensor = jacobian(slope, x, unconnected="zero")  # y may be linear in x
     return result
+
+
+def verify_grad(y: Tensor, wrt: Any, feed: Mapping[Tensor, Any], seed: int = 0) -> None:
+    """Compare the gradient of `y` with central differences, in double precision, on a random direction of y.
+
+    `wrt` is a tensor or several, fed or computed; `feed` gives arrays as `evaluate` takes them, best away from kinks.
+    GradientError shows the worst entry where the two differ.
+    """
+    require_tensor("verify_grad", "y", y)
+    tensors = flatten("verify_grad", wrt)
+    (lifted, *places), arrays = gradient_check.in_float64([y, *tensors], feed)
+    direction = gradient_check.projected(lifted, arrays, seed)
+    weights = stand_in(lifted, "direction")
+    slopes = gradients("verify_grad", [lifted], places, [weights], "raise")
+    found = gradient_check.compare(lifted, places, evaluate(slopes, {**arrays, weights: direction}), arrays, direction,
+                                   seed)
+    if found is not None and found[1] > 1:
+        worst = found[0]
+        raise GradientError(message(
+            "verify_grad: the gradient is not the slope", [operand_row("wrt", tensors[worst.number])],
+            f"worst at index {worst.place}: gradient {worst.gradient:.10g}, central difference "
+            f"{worst.difference:.10g}"))
 
 
 def gradients(what: str, ys: Sequence[Tensor], tensors: Sequence[Tensor], seeds: Sequence[Tensor],
