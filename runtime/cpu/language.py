@@ -15,8 +15,9 @@ A kernel is readable Python over a table of int64 slots, compiled by Numba as ``
             y[row] = total
 
 Memory (pointers.py): `pointer_<dtype>(args, slot)`, `local_<dtype>(size)`, `extent`, `address`, `shift`, `fail`.
-Operators (operators.py): what Python's operators lack or do differently from NumPy.
-Mathematics (vector_math.py): straight-line code that vectorises, for float32 and float64, without float64 in the former.
+Operators (operators.py, integer_math.py): what Python's operators lack or do differently from NumPy.
+Mathematics (vector_math.py, trigonometry.py, error_function.py, power.py): straight-line code that vectorises, for both
+float widths, without float64 in float32 code; the exceptions are listed in integer_math.SCALAR_LIBM.
 Literals: `float32(0.5)`, `int8(3)`, ... are NumPy's scalar types, which Numba reads as typed constants.
 """
 
@@ -27,7 +28,7 @@ from typing import Any
 
 from numpy import bool_, float32, float64, int8, int16, int32, int64, uint8, uint16, uint32, uint64
 
-from . import operators, pointers, vector_math
+from . import error_function, integer_math, operators, pointers, power, trigonometry, vector_math
 from .pointers import address, extent, fail, shift
 
 NAMES: dict[str, Any] = {
@@ -37,8 +38,8 @@ NAMES: dict[str, Any] = {
     **{scalar.__name__: scalar for scalar in (float32, float64, int8, int16, int32, int64, uint8, uint16, uint32,
                                               uint64)},
     "bool_": bool_, "inf": inf, "nan": nan,
-    **operators.FUNCTIONS,
-    **vector_math.FUNCTIONS,
+    **operators.FUNCTIONS, **integer_math.FUNCTIONS,
+    **vector_math.FUNCTIONS, **trigonometry.FUNCTIONS, **error_function.FUNCTIONS, **power.FUNCTIONS,
 }
 """Everything a kernel may import, by name."""
 

@@ -1,8 +1,8 @@
 """Memory as kernels see it: typed pointers out of the argument table, arrays on the stack, the status block.
 
-The argument table is a row of int64 slots at the address that a kernel gets as its first argument. A pointer is Numba's
-`CPointer`: indexing it loads and stores without bounds checks, and index arithmetic stays in signed int64. A bool is one
-byte in memory: loading reads any nonzero byte as True, storing writes exactly 0 or 1.
+The argument table is a row of int64 slots at the address that a kernel gets as its first argument. A pointer is
+Numba's `CPointer`: indexing it loads and stores without bounds checks, and index arithmetic stays in signed int64. A
+bool is one byte in memory: loading reads any nonzero byte as True, storing writes exactly 0 or 1.
 """
 
 from __future__ import annotations

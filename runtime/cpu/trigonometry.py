@@ -1,0 +1,329 @@
+"""sin, cos, tan and their inverses, for arguments of every size, without float64 in float32.
+
+An argument is reduced to n * pi/2 + r + rest, where r + rest keeps more than the working precision even where x lies as
+close to a multiple of pi/2 as a float can (2**-30 for float32, 2**-62 for float64). The ways, all free of branches:
+
+  float32            x is an integer of 24 bits times 2**e; a 96-bit window of 2/pi that starts where e says, times that
+                     integer, modulo 2**64, is n in its top two bits and the fraction below (Payne and Hanek).
+  float64 to 2**40   n * pi/2 is subtracted in three parts (Cody and Waite; the first subtraction is exact under fma).
+  float64 above      x = s * 2**(64*q); the product of s with 2/pi * 2**(64*q) modulo 2**14 in five parts, of which
+                     every partial product gives up its whole number. The parts are chosen by comparisons: a table would be
+                     a gather, which LLVM refuses on some machines, and with it the whole loop.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from functools import cache
+
+from llvmlite import ir
+
+from .emit import (
+    Value,
+    absolute,
+    copysign,
+    fma,
+    from_bits,
+    function,
+    nearest,
+    polynomial,
+    select,
+    square_root,
+    to_bits,
+    to_integer,
+)
+from .vector_math import BIAS, INF, MANTISSA_BITS, NAN
+
+# floor(2/pi * 2**1216): 1216 bits serve the largest exponent, 1023, three parts of 53 and the spare bits between them.
+TWO_OVER_PI_BITS = 1216
+TWO_OVER_PI = int(
+    "a2f9836e4e441529fc2757d1f534ddc0db6295993c439041fe5163abdebbc561b7246e3a424dd2e006492eea09d1921cfe1deb1cb129a73e"
+    "e88235f52ebb4484e99c7026b45f7e413991d639835339f49c845f8bbdf9283b1ff897ffde05980fef2f118b5a0a6d1f6d367ecf27cb09b7"
+    "4f463f669e5fea2d7527bac7ebe5f17b3d0739f78a5292ea6bfb5fb11f8d5d0856033046fc7b6bab", 16)
+
+# sin(r) = r + r**3 * S(r*r) and cos(r) = 1 - r*r/2 + r**4 * C(r*r) on [-pi/4, pi/4], minimax: 2**-27 and 2**-56 (sin),
+# 2**-30 and 2**-60 (cos).
+SIN = {
+    32: (2.7163153e-06, -1.9839122e-04, 8.333329e-03, -1.6666667e-01),
+    64: (1.5888173100866342e-10, -2.5050610633005048e-08, 2.755731276124535e-06, -0.000198412698271685,
+         0.008333333333319187, -0.16666666666666619),
+}
+COS = {
+    32: (2.441908e-05, -1.3887201e-03, 4.166664e-02),
+    64: (-1.1353746692619548e-11, 2.087561040166478e-09, -2.7557313532784454e-07, 2.4801587286694216e-05,
+         -0.0013888888888869762, 0.041666666666666574),
+}
+
+HALF_PI = {32: (1.5707963705062866, -4.371138828673793e-08), 64: (1.5707963267948966, 6.123233995736766e-17)}
+
+
+Angle = tuple[Value, Value, Value]
+"""(n, r, rest): n as an integer, of which the last two bits count."""
+
+
+def _two_sum(x: Value, y: Value) -> tuple[Value, Value]:
+    """x + y and what the rounding lost (Knuth)."""
+    total = x + y
+    gained = total - x
+    return total, (x - (total - gained)) + (y - gained)
+
+
+def _radians(turn: Value, turn_rest: Value) -> tuple[Value, Value]:
+    """Quarter turns as an angle: (r, rest) with rest below the last place of r."""
+    half_pi, half_pi_rest = HALF_PI[turn.bits]
+    product = turn * half_pi
+    product_rest = fma(turn, half_pi, -product) + fma(turn, half_pi_rest, turn_rest * half_pi)
+    r = product + product_rest
+    return r, product_rest - (r - product)
+
+
+def _window_word(position: int) -> int:
+    """64 bits of 2/pi: floor(2/pi * 2**position) modulo 2**64."""
+    return (TWO_OVER_PI >> TWO_OVER_PI_BITS - position) & (1 << 64) - 1
+
+
+def _window(size: Value) -> tuple[Value, Value]:
+    """The window of 2/pi for a float32 size >= 1/2: 64 bits, of which the first two count quarter turns when
+    multiplied by the mantissa as an integer, and the 32 bits after them."""
+    builder = size.builder
+    wide = Value(builder, builder.zext(to_bits(size).raw, ir.IntType(64)), unsigned=True)
+    position = (wide >> 23) - 126
+    words = [wide.constant(_window_word(38 + 64 * word)) for word in range(5)]
+    first, second, third = words[:3]
+    for word, limit in ((1, 64), (2, 128)):
+        beyond = position >= limit
+        first, second, third = (select(beyond, new, old) for new, old in zip(words[word:], (first, second, third)))
+    left = position & 63
+    right = 63 - left
+    high = (first << left) | (second >> 1 >> right)
+    return high, ((second << left) | (third >> 1 >> right)) >> 32
+
+
+def _reduce_by_window(size: Value) -> Angle:
+    """float32, |x| >= 1/2."""
+    builder, wide = size.builder, ir.IntType(64)
+    mantissa = (to_bits(size) & 0x7FFFFF) | 0x800000
+    integer = Value(builder, builder.zext(mantissa.raw, wide), unsigned=True)
+    high, low = _window(size)
+    product = integer * high + (integer * low >> 32)
+    n = (product + (1 << 61)) >> 62
+    fraction = Value(builder, (product << 2).raw)  # signed: how far beyond n * pi/2, in 2**-64 quarter turns
+    top = (fraction >> 40) << 40
+    unit = 2.0**-64
+    turn, turn_rest = (Value(builder, builder.sitofp(part.raw, size.raw.type)) * unit for part in (top, fraction - top))
+    r, rest = _radians(turn, turn_rest)
+    return Value(builder, builder.trunc(n.raw, ir.IntType(32))), r, rest
+
+
+STEP = 64
+"""Bits of argument that one entry of the float64 parts serves."""
+LARGE = 2.0**40
+"""Where the float64 ways part; the last bit of a larger argument is worth at least 2**-12."""
+MODULUS = 2**14
+PARTS = 5
+ENTRIES = 16
+
+
+@cache
+def reduction_parts(q: int) -> tuple[float, ...]:
+    """2/pi * 2**(STEP*q) modulo MODULUS as a sum of float64, each but the last with a full mantissa."""
+    rest = Fraction(TWO_OVER_PI << STEP * q, 1 << TWO_OVER_PI_BITS) % MODULUS
+    parts = []
+    for _ in range(PARTS):
+        parts.append(float(rest))
+        rest -= Fraction(parts[-1])
+    return tuple(parts)
+
+
+def _large_parts(size: Value) -> tuple[Value, list[Value]]:
+    """(s, parts) of a float64 size of at least LARGE."""
+    parts = [size.constant(part) for part in reduction_parts(0)]
+    for q in range(1, ENTRIES):
+        beyond = size >= LARGE * 2.0 ** (STEP * q)
+        parts = [select(beyond, new, old) for new, old in zip(reduction_parts(q), parts)]
+    bits = to_bits(size)
+    above = (bits >> MANTISSA_BITS[64]) - (BIAS[64] + 40)
+    steps = (above >> STEP.bit_length() - 1) << STEP.bit_length() - 1
+    return from_bits(bits - (steps << MANTISSA_BITS[64])), parts
+
+
+def _reduce_by_parts(size: Value) -> Angle:
+    """float64, |x| >= LARGE."""
+    scaled, parts = _large_parts(size)
+    products = [scaled * part for part in parts]
+    losses = [fma(scaled, part, -product) for part, product in zip(parts, products)]
+    n, total, rests = size.constant(0.0), size.constant(0.0), losses[3] + products[4]
+    for term in (products[0], losses[0], products[1], losses[1], products[2]):  # these are above 1
+        whole = nearest(term)
+        n = n + (whole - nearest(whole * 0.25) * 4.0)
+        total, rest = _two_sum(total, term - whole)
+        rests = rests + rest
+    whole = nearest(total)
+    small, small_rest = _two_sum(losses[2], products[3])
+    turn, rest = _two_sum(total - whole, small)
+    return (to_integer(n + whole), *_radians(turn, rests + rest + small_rest))
+
+
+# pi/2 in three float64 parts.
+PI_PARTS = (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591833e-33)
+TWO_OVER_PI_FLOAT = 2.0 / math.pi
+
+
+def _reduce_by_subtraction(size: Value) -> Angle:
+    """float64, |x| < LARGE."""
+    n = nearest(size * TWO_OVER_PI_FLOAT)
+    first = fma(n, -PI_PARTS[0], size)
+    second = n * PI_PARTS[1]
+    r, lost = _two_sum(first, -second)
+    lost = lost - fma(n, PI_PARTS[2], fma(n, PI_PARTS[1], -second))
+    total = r + lost
+    return to_integer(n), total, lost - (total - r)
+
+
+def reduce_angle(size: Value) -> Angle:
+    """(n, r, rest) with size = n * pi/2 + r + rest, |r| <= pi/4 (and a rounding error), for size >= 0."""
+    if size.bits == 32:
+        n, r, rest = _reduce_by_window(size)
+    else:
+        large = size >= LARGE
+        ways = zip(_reduce_by_parts(size), _reduce_by_subtraction(size))
+        n, r, rest = (select(large, far, near) for far, near in ways)
+    plain = size < math.pi / 4
+    return select(plain, 0, n), select(plain, size, r), select(plain, 0.0, rest)
+
+
+def sine_and_cosine(r: Value, rest: Value) -> tuple[Value, Value]:
+    """sin(r + rest) and cos(r + rest) for |r| <= pi/4 and a correction below its last place (fdlibm k_sin.c)."""
+    z = r * r
+    sine = r + fma(polynomial(z, SIN[r.bits]) * z, r, rest)
+    half = z * 0.5
+    whole = 1.0 - half
+    cosine = whole + fma(polynomial(z, COS[r.bits]) * z, z, ((1.0 - whole) - half) - r * rest)
+    return sine, cosine
+
+
+def _finite_or_nan(x: Value, result: Value) -> Value:
+    return select(absolute(x) < INF, result, NAN)
+
+
+def sin(x: Value) -> Value:
+    """The sine."""
+    n, r, rest = reduce_angle(absolute(x))
+    sine, cosine = sine_and_cosine(r, rest)
+    result = select((n & 1).equals(0), sine, cosine)
+    result = select((n & 2).equals(0), result, -result)
+    return _finite_or_nan(x, select(x.equals(0.0), x, result * copysign(x.constant(1.0), x)))
+
+
+def cos(x: Value) -> Value:
+    """The cosine."""
+    n, r, rest = reduce_angle(absolute(x))
+    sine, cosine = sine_and_cosine(r, rest)
+    result = select((n & 1).equals(0), cosine, sine)
+    return _finite_or_nan(x, select(((n + 1) & 2).equals(0), result, -result))
+
+
+def tan(x: Value) -> Value:
+    """The tangent."""
+    n, r, rest = reduce_angle(absolute(x))
+    sine, cosine = sine_and_cosine(r, rest)
+    even = (n & 1).equals(0)
+    result = select(even, sine, -cosine) / select(even, cosine, sine)
+    return _finite_or_nan(x, select(x.equals(0.0), x, result * copysign(x.constant(1.0), x)))
+
+
+# (asin(x) - x) / x**3 in powers of x*x on [0, 1/2], minimax: 2**-30 and 2**-59.
+ASIN = {
+    32: (3.756856e-02, 1.4401533e-02, 3.1817473e-02, 4.45158e-02, 7.50051e-02, 1.666666e-01),
+    64: (0.032679594079601845, -0.021078896685299324, 0.02176253849455069, 0.0036843845781459493, 0.010785893867842499,
+         0.01139794581047167, 0.013980932732853422, 0.017351603271279905, 0.02237221543030268, 0.03038194269415421,
+         0.04464285717483527, 0.07499999999970662, 0.1666666666666676),
+}
+
+
+def _asin_core(size: Value) -> tuple[Value, Value, Value]:
+    """(inner, root, tail): where size < 1/2 inner holds and asin(size) = root + tail; elsewhere it is
+    pi/2 - 2 * (root + tail), root being the root of (1 - size) / 2 and its rounding error in the tail."""
+    inner = size < 0.5
+    square = select(inner, size * size, (1.0 - size) * 0.5)
+    root = select(inner, size, square_root(square))
+    tail = polynomial(square, ASIN[size.bits]) * square * root
+    lost = fma(-root, root, square) / (root + root)
+    return inner, root, select(inner | root.equals(0.0), tail, tail + lost)
+
+
+def asin(x: Value) -> Value:
+    """The inverse sine; nan beyond [-1, 1]."""
+    inner, root, tail = _asin_core(absolute(x))
+    half_pi, rest = HALF_PI[x.bits]
+    outer = (half_pi - root * 2.0) - (tail * 2.0 - rest)
+    return copysign(select(inner, root + tail, outer), x)
+
+
+def acos(x: Value) -> Value:
+    """The inverse cosine; nan beyond [-1, 1]."""
+    inner, root, tail = _asin_core(absolute(x))
+    half_pi, rest = HALF_PI[x.bits]
+    near_zero = half_pi - (copysign(root + tail, x) - rest)
+    twice = (root + tail) * 2.0
+    outer = select(x < 0.0, 2.0 * half_pi - (twice - 2.0 * rest), twice)
+    return select(inner, near_zero, outer)
+
+
+# (atan(x) - x) / x**3 in powers of x*x on [0, tan(pi/8)], minimax: 2**-28 and 2**-59.
+ATAN = {
+    32: (-6.0819797e-02, 1.0595501e-01, -1.4243795e-01, 1.9998488e-01, -3.3333316e-01),
+    64: (-0.01791202484943778, 0.038069208515716, -0.050394975610973836, 0.058479342879813795, -0.06663110520666768,
+         0.07692060808080498, -0.090908977923159, 0.11111110784703372, -0.14285714280222245, 0.19999999999953852,
+         -0.333333333333332),
+}
+TAN_EIGHTH = math.tan(math.pi / 8)
+
+
+def _atan_quotient(numerator: Value, denominator: Value) -> Value:
+    """atan(numerator / denominator) for 0 <= numerator <= denominator: below pi/8 as it is, above as pi/4 plus the
+    angle of (numerator - denominator) / (numerator + denominator)."""
+    steep = numerator > denominator * TAN_EIGHTH
+    top = select(steep, numerator - denominator, numerator)
+    t = top / select(steep, numerator + denominator, denominator)
+    z = t * t
+    half_pi, rest = HALF_PI[t.bits]
+    tail = polynomial(z, ATAN[t.bits]) * z * t
+    return select(steep, half_pi * 0.5 + (t + (tail + rest * 0.5)), t + tail)
+
+
+def atan(x: Value) -> Value:
+    """The inverse tangent."""
+    size = absolute(x)
+    outer = size > 1.0
+    half_pi, rest = HALF_PI[x.bits]
+    one = x.constant(1.0)
+    inverted = select(size.equals(INF), 0.0, one / size)
+    angle = _atan_quotient(select(outer, inverted, size), one)
+    return copysign(select(outer, half_pi - (angle - rest), angle), x)
+
+
+def atan2(y: Value, x: Value) -> Value:
+    """The angle of the point (x, y), of y's sign."""
+    tall, wide = absolute(y), absolute(x)
+    outer = tall > wide
+    smaller, larger = select(outer, wide, tall), select(outer, tall, wide)
+    # halves keep the sum of two huge sides finite; for tiny ones the other factor keeps the quotient's digits
+    factor = select(larger > 1.0, x.constant(0.25), 2.0 ** (MANTISSA_BITS[x.bits] + 2))
+    smaller, larger = smaller * factor, larger * factor
+    both = smaller.equals(INF)
+    smaller, larger = select(both, 1.0, smaller), select(both, 1.0, larger)
+    origin = larger.equals(0.0)
+    angle = _atan_quotient(smaller, select(origin, 1.0, larger))
+    half_pi, rest = HALF_PI[x.bits]
+    angle = select(outer, half_pi - (angle - rest), angle)
+    left = to_bits(x) < 0
+    angle = select(left, 2.0 * half_pi - (angle - 2.0 * rest), angle)
+    return copysign(select(tall.differs(tall), tall, select(wide.differs(wide), wide, angle)), y)
+
+
+FUNCTIONS = {
+    **{body.__name__: function(body.__name__, body, 1) for body in (sin, cos, tan, asin, acos, atan)},
+    "atan2": function("atan2", atan2, 2),
+}
