@@ -37,6 +37,9 @@ HEADER_LENGTH = struct.Struct("<I")
 ABANDONED_AFTER = 3600.0
 """Seconds: an incomplete file as old as this was left by a process that died."""
 
+LIMIT_BYTES = 512 * 2**20
+"""What a folder may hold: room for some hundred thousand kernels. Beyond it the oldest half goes."""
+
 DIGEST_BYTES = hashlib.sha256().digest_size
 OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -69,6 +72,7 @@ class Cache:
     def __init__(self, folder: Path | None, remark: str = "") -> None:
         self.folder = folder
         self.remark = remark
+        self._pruned = False
 
     def read(self, key: str) -> Entry:
         """The entry of a key; CacheMiss where there is none that can be trusted."""
@@ -83,6 +87,9 @@ class Cache:
 
     def write(self, key: str, header: Mapping[str, Any], payload: bytes) -> str:
         """Keep an entry. Returns why it could not be kept, or nothing."""
+        if not self._pruned:     # once for each process that adds something
+            self._pruned = True
+            self.prune(LIMIT_BYTES)
         return self._replace(f"k_{key}.obj", _encode({**header, "key": key}, payload))
 
     def write_text(self, key: str, text: str) -> str:
@@ -120,6 +127,23 @@ class Cache:
                 nbytes += each.stat(follow_symlinks=False).st_size
                 entries += each.name.endswith(".obj")
         return Info(self.folder, entries, nbytes, self.remark)
+
+    def prune(self, limit: int) -> None:
+        """Where more than `limit` bytes are kept, remove the oldest until half of that is left."""
+        found = []
+        for each in self._files():
+            with contextlib.suppress(OSError):
+                status = each.stat(follow_symlinks=False)
+                found.append((status.st_mtime, status.st_size, each.path))
+        excess = sum(size for _, size, _ in found) - limit
+        if excess > 0:
+            excess += limit // 2
+            for _, size, path in sorted(found):
+                if excess <= 0:
+                    break
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
+                    excess -= size
 
     def clear(self) -> int:
         """Remove all that the cache wrote into its folder, and nothing else; returns the number of entries. What

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from contextlib import ExitStack
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from .convert import Array, as_input
 from .driver import load_driver
 from .guards import Guards, fill
 from .memory import Arena, Binding, Layout, Memory, address_of, measure
+from .profile import Profile, measure_steps
 from .report import explain, source
 
 BINDINGS_KEPT = 16
@@ -87,26 +89,35 @@ class Executable:
         return self._program
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        if kwargs or len(args) != len(self._expected):
-            args = tuple(self._guards.order(args, kwargs))
-        arrays = [
-            value if type(value) is np.ndarray and value.dtype is dtype and value.flags.carray
-            else as_input(value, spec)
-            for value, dtype, spec in zip(args, self._expected, self._program.inputs)]
+        arrays, args = self._convert(args, kwargs)
         locks = self._locks
         held = 0
         try:
             for lock in locks:
                 lock.acquire()
                 held += 1
-            results = self._run(arrays, args)
+            binding, results = self._prepare(arrays, args)
+            if self._drive(binding.steps, self._step_count, binding.status) >= 0:
+                self._raise_reported(binding)
+            if self._late or self._copies:
+                self._copy_after(results, binding)
         finally:
             while held:
                 held -= 1
                 locks[held].release()
         return self._pack(results)
 
-    def _run(self, arrays: list[Array], given: Sequence[object]) -> list[Array]:
+    def _convert(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Array], tuple[Any, ...]]:
+        """The arguments in order, as the arrays that kernels read and as they were given."""
+        if kwargs or len(args) != len(self._expected):
+            args = tuple(self._guards.order(args, kwargs))
+        return [
+            value if type(value) is np.ndarray and value.dtype is dtype and value.flags.carray
+            else as_input(value, spec)
+            for value, dtype, spec in zip(args, self._expected, self._program.inputs)], args
+
+    def _prepare(self, arrays: list[Array], given: Sequence[object]) -> tuple[Binding, list[Array]]:
+        """The binding with all addresses filled in, and the results; what is known before the run is in them."""
         shapes = tuple([array.shape for array in arrays])
         binding = self._bindings[shapes] if shapes == self._last else self._activate(shapes, arrays, given)
         results = [np.empty(shape, dtype) for shape, dtype in zip(binding.output_shapes, self._results)]
@@ -121,12 +132,7 @@ class Executable:
                 slots[slot] = address + offset
         if self._early:
             self._copy_before(results, arrays)
-        failed = self._drive(binding.steps, self._step_count, binding.status)
-        if failed >= 0:
-            self._raise_reported(binding)
-        if self._late or self._copies:
-            self._copy_after(results, binding)
-        return results
+        return binding, results
 
     def _activate(self, shapes: tuple[tuple[int, ...], ...], arrays: Sequence[Array],
                   given: Sequence[object]) -> Binding:
@@ -159,12 +165,31 @@ class Executable:
         for position, earlier in self._copies:
             np.copyto(results[position], results[earlier].reshape(results[position].shape))
 
-    def _raise_reported(self, binding: Binding) -> None:
+    def _raise_reported(self, binding: Binding) -> NoReturn:
         check, value, size = (int(binding.row[slot]) for slot in range(3))
         binding.row[:STATUS_SLOTS] = 0
         if not 0 < check <= len(self._program.checks):
             raise VerificationError(f"a kernel reported check {check - 1}, which does not exist")
         raise OutOfRangeError(fill(self._program.checks[check - 1].message, {"value": value, "size": size}))
+
+    def profile(self, /, *args: Any, **kwargs: Any) -> Profile:
+        """Call it some times with these inputs, timing each step. Variables are left as they were."""
+        arrays, args = self._convert(args, kwargs)
+        with ExitStack() as stack:
+            for lock in self._locks:
+                stack.enter_context(lock)
+            for spec, storage in zip(self._program.variables, self._storages):
+                if spec.written:
+                    stack.callback(np.copyto, storage.array, storage.array.copy())
+            binding, results = self._prepare(arrays, args)
+
+            def check() -> None:
+                if binding.row[0]:
+                    self._raise_reported(binding)
+
+            profile = measure_steps(self._program, binding, self._drive, check)
+            del results     # alive until here: kernels write to them
+            return profile
 
     def source(self) -> str:
         """The text of all kernels, each below a comment that says what it computes and for which lines of yours."""

@@ -45,16 +45,16 @@ def explain(program: Program, kernels: Sequence[LoadedKernel], memory: Memory) -
         f"{_count(len(program.inputs), 'input')}, {_count(len(program.outputs), 'output')} and "
         f"{_count(len(program.variables), 'variable')} on {program.device}: {_count(len(program.steps), 'step')} with "
         f"{_count(len(kernels), 'kernel')}, {compiled} of them compiled, ready after {milliseconds:.1f} ms",
-        _section("passes", ("name", "nodes", "ms", "remarks"), (
+        section("passes", ("name", "nodes", "ms", "remarks"), (
             (each.name, f"{each.nodes_before} -> {each.nodes_after}", f"{each.seconds * 1e3:.1f}",
              "; ".join(each.remarks)) for each in program.passes)),
-        _section("kernels", ("", "name", "origin", "ms", "remarks"), (
+        section("kernels", ("", "name", "origin", "ms", "remarks"), (
             (str(number), kernel.name, ORIGINS[loaded.origin], f"{loaded.milliseconds:.1f}", loaded.reason)
             for number, (kernel, loaded) in enumerate(zip(program.kernels, kernels)))),
         f"object cache: {_cache_place()}",
-        _section("steps", ("", "kernel", "times", "reads", "writes", "computes", "lines"), (
+        section("steps", ("", "kernel", "times", "reads", "writes", "computes", "lines"), (
             (str(number), *_step_row(program, step)) for number, step in enumerate(program.steps))),
-        _section("buffers", ("name", "type", "place", "bytes", "alive in steps"), (
+        section("buffers", ("name", "type", "place", "bytes", "alive in steps"), (
             _buffer_row(program, number, buffer) for number, buffer in enumerate(program.buffers))),
         "memory\n" + "\n".join("  " + line for line in str(memory).splitlines())]
     return "\n\n".join(part for part in parts if part)
@@ -91,7 +91,7 @@ def _size(size: Size) -> str:
     return str(size)
 
 
-def _section(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def section(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A titled table with its columns aligned; nothing when it has no rows."""
     table = [head, *rows]
     if len(table) == 1:

@@ -258,6 +258,19 @@ def test_info_and_clear(folder: Path) -> None:
     assert cache.info().entries == 0
 
 
+def test_the_oldest_half_goes_when_there_is_too_much(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = cache.current()
+    for age in range(10):
+        assert store.write(f"key{age}", {}, b"x" * 10_000) == ""
+        os.utime(folder / f"k_key{age}.obj", (time.time() - age,) * 2)
+    kept = cache.info().nbytes
+    store.prune(kept)
+    assert cache.info().entries == 10
+    monkeypatch.setattr(cache, "LIMIT_BYTES", kept - 1)
+    assert cache.Cache(folder).write("new", {}, b"") == ""
+    assert sorted(each.stem for each in folder.iterdir()) == [*(f"k_key{age}" for age in range(4)), "k_new"]
+
+
 def test_headers_and_payloads_survive(folder: Path) -> None:
     store = cache.current()
     for payload in (b"", b"\0\n}{", os.urandom(5000)):
