@@ -268,7 +268,7 @@ def test_the_oldest_half_goes_when_there_is_too_much(folder: Path, monkeypatch: 
     assert cache.info().entries == 10
     monkeypatch.setattr(cache, "LIMIT_BYTES", kept - 1)
     assert cache.Cache(folder).write("new", {}, b"") == ""
-    assert sorted(each.stem for each in folder.iterdir()) == [*(f"k_key{age}" for age in range(4)), "k_new"]
+    assert sorted(each.stem for each in folder.iterdir()) == [*(f"k_key{age}" for age in range(5)), "k_new"]
 
 
 def test_headers_and_payloads_survive(folder: Path) -> None:
