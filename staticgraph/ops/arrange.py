@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..errors import ArgumentError, ShapeError
-from ..op import as_tensor, operands_message, promote_operands
+from ..op import as_tensor, operands_message
 from ..shapes import as_size, normalise_axes, normalise_axis
 from ..tensor import Tensor
 from ..types import Dim, Size, modulo, provably_different
-from .movement import broadcast_to, concat, concat_op, expand_dims, flip_axes, permute_dims, reshape, slice_axis
+from .movement import broadcast_to, concat, expand_dims, flip_axes, joined, permute_dims, reshape, slice_axis
 
 
 def transpose(x: Any, axes: Any = None, *more: int) -> Tensor:
@@ -134,9 +134,7 @@ def _only(counts: Sequence[Size]) -> str:
 
 def stack(arrays: Iterable[Any], axis: int = 0) -> Tensor:
     """Tensors of one shape, one after the other along a new axis."""
-    tensors = promote_operands(concat_op, list(arrays))
-    if not tensors:
-        raise ArgumentError("stack: needs at least one tensor")
+    tensors = joined("stack", arrays)
     first = tensors[0]
     for other in tensors[1:]:
         if other.ndim != first.ndim or any(map(provably_different, first.shape, other.shape)):

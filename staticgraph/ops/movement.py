@@ -311,11 +311,17 @@ concat_op = primitive(
               ((np.ones((2, 1)), np.arange(4.0).reshape(2, 2)), {"axis": 1})))
 
 
+def joined(function: str, arrays: Iterable[Any]) -> list[Tensor]:
+    """At least one array as tensors of one dtype."""
+    given = list(arrays)
+    if not given:
+        raise ArgumentError(f"{function}: needs at least one tensor")
+    return promote_operands(concat_op, given)
+
+
 def concat(arrays: Iterable[Any], axis: int | None = 0) -> Tensor:
     """The tensors one after the other along an existing axis; with axis=None all are flattened first."""
-    tensors = promote_operands(concat_op, list(arrays))
-    if not tensors:
-        raise ArgumentError("concat: needs at least one tensor")
+    tensors = joined("concat", arrays)
     if axis is None:
         tensors, axis = [reshape(tensor, (-1,)) for tensor in tensors], 0
     if any(tensor.ndim == 0 for tensor in tensors):

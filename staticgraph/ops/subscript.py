@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError, DTypeError, OutOfRangeError, index_message
+from ..errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError, index_message
 from ..op import as_array, as_tensor, broadcast_shapes, operands_message, registry
-from ..shapes import as_size
+from ..shapes import as_size, shape_text
 from ..tensor import Tensor
 from ..types import Dim, Size, floor_divide, maximum_size, minimum_size, product, sign_of
 from .arrange import moveaxis
@@ -25,13 +25,13 @@ from .movement import broadcast_to, permute_dims, reshape, slice_axes
 def getitem(x: Any, key: Any) -> Tensor:
     """``x[key]`` with NumPy's meaning: ints, slices, None, Ellipsis, integer arrays and tensors, static masks."""
     x = as_tensor(x)
-    items = _expand(x, list(key) if isinstance(key, tuple) else [key])
+    items = [_plain(x, item) for item in (key if isinstance(key, tuple) else (key,))]
     starts: list[Size] = []
     steps: list[int] = []
     sizes: list[Size] = []
     kept: list[Size] = []  # the shape after ints and None
     picks: list[tuple[int, Any]] = []  # axes of that shape, and the positions to gather along them
-    for item in items:
+    for item in _expand(x, items):
         if item is None:
             kept.append(1)
             continue
@@ -53,25 +53,10 @@ def getitem(x: Any, key: Any) -> Tensor:
     return _pick(result, picks, _goes_first(items)) if picks else result
 
 
-def _expand(x: Tensor, items: list[Any]) -> list[Any]:
-    """One item for each axis of x, and the Nones: masks and Ellipsis replaced, missing axes filled up."""
-    plain: list[Any] = []
-    for item in items:
-        plain.extend(_plain(x, item))
-    dots = sum(item is Ellipsis for item in plain)
-    if dots > 1:
-        raise ArgumentError(operands_message("getitem: more than one '...'", [x]))
-    used = sum(item is not None and item is not Ellipsis for item in plain)
-    if used > x.ndim:
-        raise OutOfRangeError(operands_message(f"getitem: too many indices, {used} for {x.ndim} axes", [x]))
-    place = next((number for number, item in enumerate(plain) if item is Ellipsis), len(plain))
-    return [*plain[:place], *[slice(None)] * (x.ndim - used), *plain[place + 1:]]
-
-
-def _plain(x: Tensor, item: Any) -> list[Any]:
-    """An item as None, Ellipsis, a slice, an int, or an integer tensor; a static mask as the positions it selects."""
+def _plain(x: Tensor, item: Any) -> Any:
+    """An item as None, Ellipsis, a slice, an int, an integer tensor, or an array of bools that is known now."""
     if item is None or item is Ellipsis or isinstance(item, slice):
-        return [item]
+        return item
     if isinstance(item, bool | np.bool_):
         raise ArgumentError(operands_message(f"getitem: {item} is not an index", [x]))
     if isinstance(item, Tensor | Dim):
@@ -79,13 +64,44 @@ def _plain(x: Tensor, item: Any) -> list[Any]:
         if tensor.dtype == bool:
             raise DTypeError(operands_message("getitem: a computed mask selects an unknown number of elements",
                                               [x, tensor], "use sg.where, or multiply by the mask"))
-        return [tensor]
+        return tensor
     array = np.zeros((0,), np.int64) if isinstance(item, list) and not item else as_array(item)
     if array.dtype == bool:
-        return [as_tensor(positions) for positions in array.nonzero()]
+        return array
     if array.dtype.kind not in "iu":
         raise DTypeError(operands_message("getitem: indices must be integers", [x], f"got {array.dtype}"))
-    return [int(array)] if array.ndim == 0 else [as_tensor(array)]
+    return int(array) if array.ndim == 0 else as_tensor(array)
+
+
+def _expand(x: Tensor, items: list[Any]) -> list[Any]:
+    """One item for each axis of x, and the Nones: Ellipsis and missing axes as slices, masks as what they select."""
+    dots = [number for number, item in enumerate(items) if item is Ellipsis]
+    if len(dots) > 1:
+        raise ArgumentError(operands_message("getitem: more than one '...'", [x]))
+    used = sum(_axes_of(item) for item in items)
+    if used > x.ndim:
+        raise OutOfRangeError(operands_message(f"getitem: too many indices, {used} for {x.ndim} axes", [x]))
+    place = dots[0] if dots else len(items)
+    expanded: list[Any] = []
+    axis = 0
+    for item in (*items[:place], *[slice(None)] * (x.ndim - used), *items[place + 1:]):
+        expanded.extend(_selected(x, item, axis) if isinstance(item, np.ndarray) else [item])
+        axis += _axes_of(item)
+    return expanded
+
+
+def _axes_of(item: Any) -> int:
+    """How many axes of the operand an item stands for."""
+    return item.ndim if isinstance(item, np.ndarray) else 0 if item is None or item is Ellipsis else 1
+
+
+def _selected(x: Tensor, mask: np.ndarray[Any, Any], axis: int) -> list[Tensor]:
+    """The positions, one tensor an axis, where a mask of static sizes is true."""
+    shape = x.shape[axis:axis + mask.ndim]
+    if shape != mask.shape:
+        raise ShapeError(operands_message(f"getitem: a mask of shape {shape_text(mask.shape)} does not fit", [x],
+                                          f"needed {shape_text(shape)}, of static sizes"))
+    return [as_tensor(positions) for positions in mask.nonzero()]
 
 
 def _position(x: Tensor, index: int, axis: int, size: int) -> int:
@@ -111,19 +127,20 @@ def _bounds(x: Tensor, item: slice, size: Size) -> tuple[Size, int, Size]:
 def _forward(size: Size, start: Size | None, stop: Size | None, step: int) -> tuple[Size, int, Size]:
     # Neither a start beyond the end nor a stop before 0 is clamped: the length is, and an empty slice reads nothing.
     first = 0 if start is None else _from_end(start, size)
-    end = size if stop is None else minimum_size(_from_end(stop, size), size)
-    span = end - first
+    end = size if stop is None else _from_end(stop, size)
+    span = minimum_size(end - first, size - first)
     if sign_of(first) != 1:
-        first, span = maximum_size(first, 0), minimum_size(span, end)
+        first, span = maximum_size(first, 0), minimum_size(span, minimum_size(end, size))
     if isinstance(size, int):
         first = minimum_size(first, size)
     return first, step, maximum_size(floor_divide(span + step - 1, step), 0)
 
 
 def _backward(size: Size, start: Size | None, stop: Size | None, step: int) -> tuple[Size, int, Size]:
-    first = size - 1 if start is None else minimum_size(_from_end(start, size), size - 1)
+    given = size - 1 if start is None else _from_end(start, size)
+    first = minimum_size(given, size - 1)
     end = -1 if stop is None else _from_end(stop, size)
-    span = first - end
+    span = minimum_size(given - end, size - 1 - end)
     if sign_of(end + 1) != 1:
         span = minimum_size(span, first + 1)
     return first, step, maximum_size(floor_divide(span - step - 1, -step), 0)
@@ -134,10 +151,10 @@ def _from_end(bound: Size, size: Size) -> Size:
 
 
 def _goes_first(items: list[Any]) -> bool:
-    """NumPy's rule: where slices or None stand between indices, the axes of index arrays come first."""
-    advanced = [number for number, item in enumerate(items) if item is not None and not isinstance(item, slice)]
-    arrays = any(isinstance(items[number], Tensor) and items[number].ndim for number in advanced)
-    return arrays and advanced[-1] - advanced[0] + 1 != len(advanced)
+    """NumPy's rule: where a slice, None or Ellipsis stands between indices, the axes of index arrays come first."""
+    places = [number for number, item in enumerate(items)
+              if isinstance(item, int | Tensor | np.ndarray)]
+    return bool(places) and places[-1] - places[0] + 1 != len(places)
 
 
 def _pick(x: Tensor, picks: list[tuple[int, Tensor]], first: bool) -> Tensor:
