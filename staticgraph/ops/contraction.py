@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, ShapeError
-from ..op import Inference, as_tensor, operands_message, primitive, promote_operands, registry
+from ..op import Inference, as_tensor, broadcast, operands_message, primitive, promote_operands, registry
 from ..shapes import normalise_axes, normalise_axis
 from ..tensor import Tensor
 from ..types import Shape, Size, TensorType, product, provably_different
 from .arrange import matrix_transpose, move_last
-from .movement import broadcast_to, permute_dims, reshape
+from .movement import permute_dims, reshape
 
 
 def _infer_matmul(context: Inference, a: TensorType, b: TensorType) -> TensorType:
@@ -74,8 +74,7 @@ def _batched(a: Tensor, b: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         folded = reshape(rows, (product(rows.shape[:-1]), rows.shape[-1]))
         return reshape(matmul_op(folded, columns), (*rows.shape[:-1], columns.shape[-1]))
     batch = _broadcast_batch(a, b, rows.shape[:-2], columns.shape[:-2])
-    return matmul_op(broadcast_to(rows, (*batch, *rows.shape[-2:])),
-                     broadcast_to(columns, (*batch, *columns.shape[-2:])))
+    return matmul_op(broadcast(rows, (*batch, *rows.shape[-2:])), broadcast(columns, (*batch, *columns.shape[-2:])))
 
 
 def _broadcast_batch(a: Tensor, b: Tensor, left: Shape, right: Shape) -> Shape:
@@ -144,7 +143,7 @@ def _contracted(a: Tensor, b: Tensor, axes: Any) -> tuple[tuple[int, ...], tuple
         if not 0 <= axes <= min(a.ndim, b.ndim):
             raise ShapeError(operands_message(f"tensordot: cannot contract {axes} axes", [a, b]))
         return tuple(range(a.ndim - axes, a.ndim)), tuple(range(axes))
-    if not isinstance(axes, Sequence) or len(axes) != 2:
+    if not isinstance(axes, tuple | list) or len(axes) != 2:
         raise ArgumentError(operands_message(f"tensordot: {axes!r} are not axes", [a, b],
                                              "needed an int, or a pair (axes of a, axes of b)"))
     first, second = normalise_axes("tensordot", a, axes[0]), normalise_axes("tensordot", b, axes[1])

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError, index_message
-from ..op import Inference, Op, as_tensor, operands_message, primitive, registry
-from ..shapes import as_size, normalise_axis
+from ..op import Inference, Op, as_tensor, broadcast, operands_message, primitive, registry
+from ..shapes import as_size, normalise_axis, shape_text
 from ..tensor import Tensor
 from ..types import Shape, Size, TensorType, as_dtype, provably_different
 from .arrange import move_last
@@ -135,13 +135,16 @@ def zeros_of(x: Tensor) -> Tensor:
 
 # What users call.
 
-def checked(function: str, x: Tensor, indices: Any, axis: int) -> Tensor:
-    """Indices into an axis of x, as int64 counted from the front; out of range is an error, now or at the call."""
+def checked(function: str, x: Tensor, indices: Any, axis: int | None) -> Tensor:
+    """Indices into an axis of x (all its elements for None), as int64 counted from the front.
+
+    Out of range is an error: now where both indices and size are known, else at the call.
+    """
     positions = as_tensor(np.zeros((0,), np.int64) if isinstance(indices, list | tuple) and not indices else indices)
     if positions.dtype.kind not in "iu":
         raise DTypeError(operands_message(f"{function}: indices must be integers", [x, positions],
                                           f"got {positions.dtype}"))
-    size, what = x.shape[axis], f"{function}, axis {axis}"
+    size, what = (x.size, function) if axis is None else (x.shape[axis], f"{function}, axis {axis}")
     if positions.op.name == "constant" and isinstance(size, int):
         values = positions.attrs["value"]
         outside = (values < -size) | (values >= size)
@@ -157,7 +160,7 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Tensor:
     """The elements, or with an axis the slices, of x at integer positions; negative ones count from the end."""
     x = as_tensor(x)
     if axis is None:
-        x, axis = reshape(x, (-1,)), 0
+        return gather_op(reshape(x, (-1,)), checked("take", x, indices, None), axis=0)
     number = normalise_axis("take", x, axis)
     return gather_op(x, checked("take", x, indices, number), axis=number)
 
@@ -183,9 +186,8 @@ def _along(function: str, x: Tensor, indices: Tensor, axis: int) -> tuple[Tensor
             raise ShapeError(operands_message(f"{function}: sizes of axis {number} do not broadcast", [x, indices],
                                               f"got {p} and {q}"))
         shape.append(q if p == 1 else p)
-    return (broadcast_to(x, [x.shape[axis] if number == axis else size for number, size in enumerate(shape)]),
-            broadcast_to(indices, [indices.shape[axis] if number == axis else size
-                                   for number, size in enumerate(shape)]))
+    stretched = [broadcast(tensor, (*shape[:axis], tensor.shape[axis], *shape[axis + 1:])) for tensor in (x, indices)]
+    return stretched[0], stretched[1]
 
 
 def scatter_add(x: Any, indices: Any, src: Any, axis: int = 0) -> Tensor:
@@ -202,7 +204,12 @@ def scatter_add(x: Any, indices: Any, src: Any, axis: int = 0) -> Tensor:
             raise DTypeError(operands_message(f"scatter_add: {src.dtype} cannot be added to {x.dtype}", [x, src],
                                               "needed a source that casts without loss; use sg.astype"))
         src = registry["astype"](src, dtype=x.dtype)
-    return scatter_add_op(x, positions, broadcast_to(src, _gathered(x.shape, positions.shape, number)), axis=number)
+    shape = _gathered(x.shape, positions.shape, number)
+    if src.ndim > len(shape) or any(q != 1 and provably_different(p, q)
+                                    for p, q in zip(reversed(shape), reversed(src.shape))):
+        raise ShapeError(operands_message("scatter_add: the source does not fit", [x, positions, src],
+                                          f"needed a source that broadcasts to {shape_text(shape)}"))
+    return scatter_add_op(x, positions, broadcast(src, shape), axis=number)
 
 
 def one_hot(indices: Any, size: Any, dtype: Any = "float32") -> Tensor:
