@@ -1,0 +1,345 @@
+"""Assembly: the schedule in, kernels, steps, buffers and notes of the Program out.
+
+Lowers every planned step, merges the commit steps into one kernel of several sections, renders and names the kernels,
+shares those with equal text, and gives every temporary its place in the arena.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from staticgraph.errors import UnsupportedError, index_message
+from staticgraph.tensor import Tensor, describe
+from staticgraph.types import Size, product
+
+from . import specials
+from .fusion import Group
+from .kernel_ir import KernelIR, Section, format_kernel, verify
+from .lower import GroupLowering, Lowered
+from .memory_plan import LiveBuffer, plan
+from .program import Argument, Buffer, Check, Kernel, Note, Step
+from .render.cpu import render
+from .render.cpu_sort import render_argsort
+from .schedule import CopyWork, PlannedStep, Schedule
+from .specials import Place, whole
+from .target import Target
+from .views import View, contiguous_strides, reshape_strides, view_of
+
+
+@dataclass
+class Parts:
+    """What the Program is made of."""
+
+    kernels: tuple[Kernel, ...]
+    steps: tuple[Step, ...]
+    buffers: tuple[Buffer, ...]
+    notes: tuple[Note, ...]
+    checks: tuple[Check, ...]
+    arena_bytes: Size
+    kernel_texts: tuple[str, ...]
+    nodes_of_step: tuple[tuple[Tensor, ...], ...]
+
+
+@dataclass
+class _Draft:
+    """A step before buffers have addresses."""
+
+    text: str
+    name: str
+    arguments: list[Argument]
+    extent: Size
+    stage: str
+    writes: set[int]
+    nodes: list[Tensor]
+    flops: Size = 0
+    ir: str = ""
+    titles: list[str] = field(default_factory=list)
+
+
+class Assembler:
+    """See the module docstring."""
+
+    def __init__(self, schedule: Schedule, target: Target) -> None:
+        self.schedule = schedule
+        self.fused = schedule.fused
+        self.target = target
+        self.checks: list[Check] = []
+        self.check_numbers: dict[Tensor, int] = {}
+        self.drafts: list[_Draft] = []
+
+    def run(self) -> Parts:
+        commits: list[PlannedStep] = []
+        for step in self.schedule.steps:
+            if step.stage == "commit":
+                commits.append(step)
+            else:
+                self._draft(step)
+        self._draft_commits(commits)
+        return self._finish()
+
+    def buffer_of(self, node: Tensor) -> int:
+        return self.schedule.buffer_of[node]
+
+    def source_buffer(self, node: Tensor) -> int:
+        """The buffer of a value; constants that only now turn out to be needed get theirs."""
+        if node not in self.schedule.buffer_of and node.op.name == "constant":
+            from .schedule import BufferInfo
+
+            self.schedule.constants.append(node.attrs["value"])
+            number = len(self.schedule.constants) - 1
+            self.schedule.buffers.append(BufferInfo(f"constant{number}", node.dtype, node.shape, "constant", number))
+            self.schedule.buffer_of[node] = len(self.schedule.buffers) - 1
+        return self.schedule.buffer_of[node]
+
+    def check_of(self, node: Tensor) -> int:
+        """The number of the check that a check_index node makes."""
+        if node not in self.check_numbers:
+            self.check_numbers[node] = len(self.checks)
+            self.checks.append(Check(check_message(node)))
+        return self.check_numbers[node]
+
+    # Drafting steps.
+
+    def _draft(self, step: PlannedStep) -> None:
+        work = step.work
+        if isinstance(work, Group):
+            lowered = GroupLowering(work, self.fused, step.stored, self.source_buffer, self.check_of).lower()
+            self._add(lowered, step.stage, self.fused.members(work))
+        elif isinstance(work, CopyWork):
+            self._add(self._copy_work(work), step.stage, [work.like])
+        elif work.op.kind == "contraction":
+            self._draft_matmul(work)
+        elif work.op.kind == "sort":
+            self._draft_sort(work)
+        else:
+            for lowered in self._special(work):
+                self._add(lowered, step.stage, [work])
+
+    def _copy_work(self, work: CopyWork) -> Lowered:
+        strides = contiguous_strides(work.like.shape)
+        numbers = iter((work.source, work.target))
+        place = Place(work.like, 0, strides)
+        return specials.copy(work.like.shape, place, place, _Numbers(numbers))
+
+    def _special(self, node: Tensor) -> list[Lowered]:
+        if node in self.fused.copied and node.op.kind == "view":
+            view = view_of(node, lambda each: each is not node and self.fused.is_buffer(each))
+            assert view is not None
+            return [specials.copy(node.shape, Place(view.base, view.offset, view.strides), whole(node),
+                                  self.source_buffer)]
+        views = [self._view(operand) for operand in node.inputs]
+        if node.op.kind == "scan":
+            return [specials.scan(node, views, self.source_buffer)]
+        if node.op.kind == "scatter":
+            return [specials.scatter(node, views, self.source_buffer)]
+        if node.op.kind == "concat":
+            return self._concat(node, views)
+        if node.op.kind == "pad":
+            return self._pad(node, views[0])
+        raise UnsupportedError(f"'{node.op.name}' has no kernel on {self.target.device}\n  {node.type}   {node.location}")
+
+    def _view(self, operand: Tensor) -> View:
+        view = view_of(operand, self.fused.is_buffer)
+        assert view is not None
+        return view
+
+    def _concat(self, node: Tensor, views: Sequence[View]) -> list[Lowered]:
+        axis = node.attrs["axis"]
+        strides = contiguous_strides(node.shape)
+        parts, offset = [], 0 * strides[axis]
+        for operand, view in zip(node.inputs, views, strict=True):
+            parts.append(specials.copy(operand.shape, Place(view.base, view.offset, view.strides),
+                                       Place(node, offset, strides), self.source_buffer))
+            offset = offset + operand.shape[axis] * strides[axis]
+        return parts
+
+    def _pad(self, node: Tensor, view: View) -> list[Lowered]:
+        strides = contiguous_strides(node.shape)
+        offset: Size = 0
+        for (low, _), stride in zip(node.attrs["widths"], strides, strict=True):
+            offset = offset + low * stride
+        return [specials.fill(node, self.source_buffer),
+                specials.copy(node.inputs[0].shape, Place(view.base, view.offset, view.strides),
+                              Place(node, offset, strides), self.source_buffer)]
+
+    def _draft_matmul(self, node: Tensor) -> None:
+        from .render.cpu_matmul import render_matmul, scratch_bytes
+
+        a, b = (self._view(operand) for operand in node.inputs)
+        batch = product(node.shape[:-2])
+        m, n, k = node.shape[-2], node.shape[-1], node.inputs[0].shape[-1]
+        scratch = self._scratch((scratch_bytes(str(node.dtype), self.target),), "uint8")
+        name, text = render_matmul(str(node.dtype), self.target)
+        sizes = [batch, m, n, k, *self._matrix_strides(node.inputs[0], a), *self._matrix_strides(node.inputs[1], b)]
+        size = node.dtype.itemsize
+        arguments = [Argument("buffer", self.source_buffer(a.base), a.offset * size),
+                     Argument("buffer", self.source_buffer(b.base), b.offset * size),
+                     Argument("buffer", self.buffer_of(node)), *(Argument("size", each) for each in sizes),
+                     Argument("buffer", scratch)]
+        self.drafts.append(_Draft(text, name, arguments, batch * m, "compute", {self.buffer_of(node), scratch}, [node],
+                                  2 * batch * m * n * k, f"library {name}\n"))
+
+    def _matrix_strides(self, operand: Tensor, view: View) -> list[Size]:
+        batch = reshape_strides(operand.shape[:-2], view.strides[:-2], (product(operand.shape[:-2]),))
+        return [batch[0] if batch else 0, view.strides[-2], view.strides[-1]]
+
+    def _scratch(self, shape: tuple[Size, ...], dtype: str) -> int:
+        import numpy as np
+
+        from .schedule import BufferInfo
+
+        self.schedule.buffers.append(BufferInfo("scratch", np.dtype(dtype), shape, "arena"))
+        return len(self.schedule.buffers) - 1
+
+    def _draft_sort(self, node: Tensor) -> None:
+        view = self._view(node.inputs[0])
+        name, text = render_argsort(str(node.inputs[0].dtype), bool(node.attrs["descending"]))
+        scratch = self._scratch(node.shape, "int64")
+        rows = product(node.shape[:-1])
+        arguments = [Argument("buffer", self.source_buffer(view.base)), Argument("buffer", self.buffer_of(node)),
+                     Argument("buffer", scratch), Argument("size", node.shape[-1])]
+        self.drafts.append(_Draft(text, name, arguments, rows, "compute", {self.buffer_of(node), scratch}, [node], 0,
+                                  f"library {name}\n"))
+
+    def _add(self, lowered: Lowered, stage: str, nodes: Sequence[Tensor]) -> None:
+        name = kernel_name(lowered)
+        ir = KernelIR(name, (lowered.section,), lowered.lanes)
+        verify(ir)
+        self.drafts.append(_Draft(render(ir), name, lowered.arguments, lowered.extent, stage, written(lowered),
+                                  list(nodes), lowered.flops, format_kernel(ir)))
+
+    # The commit kernel.
+
+    def _draft_commits(self, steps: Sequence[PlannedStep]) -> None:
+        """All flat commit steps become one kernel of sections; equal sections share their code."""
+        flat: list[tuple[Lowered, list[Tensor]]] = []
+        read_by_groups: set[int] = set()
+        for step in steps:
+            if isinstance(step.work, Group):
+                lowered = GroupLowering(step.work, self.fused, step.stored, self.source_buffer, self.check_of,
+                                        literal_extents=False).lower()
+                read_by_groups |= {argument.value for argument in lowered.arguments if argument.kind == "buffer"} \
+                    - written(lowered)  # type: ignore[arg-type, operator]
+                if lowered.flat:
+                    flat.append((lowered, self.fused.members(step.work)))
+                else:
+                    self._add(lowered, "commit", self.fused.members(step.work))
+        later = []
+        for step in steps:
+            if isinstance(step.work, CopyWork):
+                lowered = self._copy_work(step.work)
+                if step.work.target in read_by_groups:
+                    later.append((lowered, [step.work.like]))
+                else:
+                    flat.append((lowered, [step.work.like]))
+        self._add_sections(flat)
+        for lowered, nodes in later:
+            self._add(lowered, "commit", nodes)
+
+    def _add_sections(self, parts: Sequence[tuple[Lowered, list[Tensor]]]) -> None:
+        if not parts:
+            return
+        forms: dict[Section, list[tuple[Lowered, list[Tensor]]]] = {}
+        for lowered, nodes in parts:
+            forms.setdefault(lowered.section, []).append((lowered, nodes))
+        sections, arguments, writes, members = [], [], set(), []
+        for section, same in forms.items():
+            sections.append(Section(section.parameters, section.axes, section.body, len(same), section.prelude))
+            for lowered, nodes in same:
+                arguments += lowered.arguments
+                writes |= written(lowered)
+                members += nodes
+        names = list(dict.fromkeys(name for lowered, _ in parts for name in lowered.names))
+        ir = KernelIR("update_" + "_".join(names[:5]), tuple(sections))
+        verify(ir)
+        total: Size = 0
+        for lowered, _ in parts:
+            total = total + lowered.extent
+        self.drafts.append(_Draft(render(ir), ir.name, arguments, total, "commit", writes, members, 0,
+                                  format_kernel(ir)))
+
+    # Finishing.
+
+    def _finish(self) -> Parts:
+        offsets, arena = plan(self._live_buffers())
+        buffers = tuple(Buffer(info.name, str(info.dtype), info.shape, info.place, info.index,
+                               offsets.get(number, 0), info.nbytes)
+                        for number, info in enumerate(self.schedule.buffers))
+        kernels: dict[str, int] = {}
+        kept: list[Kernel] = []
+        steps, notes = [], []
+        for number, draft in enumerate(self.drafts):
+            if draft.text not in kernels:
+                kernels[draft.text] = len(kept)
+                kept.append(Kernel(draft.name, hashlib.sha256(draft.text.encode()).hexdigest(), draft.text))
+            used = {int(str(argument.value)) for argument in draft.arguments if argument.kind == "buffer"}
+            steps.append(Step(kernels[draft.text], tuple(draft.arguments), draft.extent, draft.stage,
+                              tuple(sorted(used - draft.writes | self._also_read(draft))),
+                              tuple(sorted(draft.writes)), number))
+            notes.append(self._note(draft, used))
+        return Parts(tuple(kept), tuple(steps), buffers, tuple(notes), tuple(self.checks), arena,
+                     tuple(draft.ir for draft in self.drafts), tuple(tuple(draft.nodes) for draft in self.drafts))
+
+    def _also_read(self, draft: _Draft) -> set[int]:
+        """Variables that are updated in place are read as well."""
+        return {number for number in draft.writes if self.schedule.buffers[number].place == "variable"}
+
+    def _live_buffers(self) -> list[LiveBuffer]:
+        first: dict[int, int] = {}
+        last: dict[int, int] = {}
+        for number, draft in enumerate(self.drafts):
+            for argument in draft.arguments:
+                if argument.kind == "buffer":
+                    index = int(str(argument.value))
+                    first.setdefault(index, number)
+                    last[index] = number
+        return [LiveBuffer(index, self.schedule.buffers[index].nbytes, first[index], last[index])
+                for index in sorted(first) if self.schedule.buffers[index].place == "arena"]
+
+    def _note(self, draft: _Draft, used: set[int]) -> Note:
+        lines = tuple(dict.fromkeys(str(line) for node in draft.nodes for line in node.locations))
+        moved: Size = 0
+        for number in sorted(used):
+            moved = moved + self.schedule.buffers[number].nbytes
+        nodes = tuple(describe(node) for node in draft.nodes)
+        scope = next((node.scope for node in draft.nodes if node.scope), "")
+        return Note(f"{scope}/{draft.name}" if scope else draft.name, nodes, lines[:12], draft.flops, moved)
+
+
+class _Numbers:
+    """Hands out given buffer numbers in turn: for copies between buffers that no node names."""
+
+    def __init__(self, numbers: Any) -> None:
+        self.numbers = numbers
+
+    def __call__(self, node: Tensor) -> int:
+        return int(next(self.numbers))
+
+
+def written(lowered: Lowered) -> set[int]:
+    """Buffers that a lowered section writes."""
+    from .kernel_ir import Pointer
+
+    return {int(str(argument.value)) for parameter, argument
+            in zip(lowered.section.parameters, lowered.arguments, strict=True)
+            if isinstance(parameter, Pointer) and parameter.access != "read"}
+
+
+def kernel_name(lowered: Lowered) -> str:
+    """What the kernel does: ``row_max_exp_sum_divide``."""
+    from .kernel_ir import Reduce
+
+    names = list(dict.fromkeys(name for name in lowered.names if name not in ("astype", "kept")))
+    shown = "_".join(names[:6]) + (f"_and_{len(names) - 6}_more" if len(names) > 6 else "")
+    reduces = any(isinstance(statement, Reduce) for statement in lowered.section.body)
+    prefix = ("column" if lowered.lanes == "parallel" else "row") if reduces else "map"
+    return f"{prefix}_{shown}" if shown else prefix
+
+
+def check_message(node: Tensor) -> str:
+    """The error text of a check, with {value} and {size} open for the runtime."""
+    headline = index_message(node.attrs["what"], "{value}", "{size}")  # type: ignore[arg-type]
+    return f"{headline}\n  {node.inputs[0].type}   {node.location}"

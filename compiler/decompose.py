@@ -1,0 +1,80 @@
+"""Decomposition: composites out, primitives in.
+
+Composites (softmax, layer_norm, …) have stayed whole until here so that rules could see them. Each is replaced by its
+expansion, again and again until only primitives are left. Two corrections follow which later levels rely on:
+
+* a reduction over axes of one element becomes a reshape (and a cast, for `any` and `all`);
+* sizes that have to exist in memory, because an op with a kernel of its own reads them or the caller wants them, are
+  wrapped in a node that has a kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from staticgraph import location
+from staticgraph.op import registry
+from staticgraph.tensor import Tensor, build, rebuild, toposort
+
+from .views import is_one
+
+
+def decompose(outputs: Sequence[Tensor]) -> list[Tensor]:
+    """The outputs over primitives only."""
+    current = list(outputs)
+    while any(node.op.kind == "composite" for node in toposort(current)):
+        current = _replace(current, _expand)
+    current = _replace(current, _drop_unit_reduction)
+    return [_stored_size(each) for each in _replace(current, _store_sizes)]
+
+
+def _replace(outputs: Sequence[Tensor], change: object) -> list[Tensor]:
+    done: dict[Tensor, Tensor] = {}
+    for node in toposort(outputs):
+        new = rebuild(node, [done[each] for each in node.inputs])
+        with location.using(node.locations):
+            done[node] = change(new)  # type: ignore[operator]
+    return [done[output] for output in outputs]
+
+
+def _expand(node: Tensor) -> Tensor:
+    if node.op.kind != "composite":
+        return node
+    assert node.op.expand is not None
+    return node.op.expand(*node.inputs, **node.attrs)
+
+
+def _drop_unit_reduction(node: Tensor) -> Tensor:
+    if node.op.kind != "reduction" or node.op.name in ("argmax", "argmin"):
+        return node
+    operand = node.inputs[0]
+    axes = node.attrs["axes"]
+    units = [axis for axis in axes if is_one(operand.shape[axis])]
+    if not units or operand.dtype != node.dtype:
+        return node
+    shape = tuple(size for axis, size in enumerate(operand.shape) if axis not in units)
+    smaller = build(registry["reshape"], (operand,), {"shape": shape})
+    kept = tuple(axis - sum(unit < axis for unit in units) for axis in axes if axis not in units)
+    return build(node.op, (smaller,), {**node.attrs, "axes": kept}) if kept else smaller
+
+
+def _store_sizes(node: Tensor) -> Tensor:
+    """A size below views under an op that is not fused gets a kernel."""
+    if node.op.kind in ("elementwise", "reduction", "view"):
+        return node
+    inputs = [_stored_size(operand) for operand in node.inputs]
+    return rebuild(node, inputs)
+
+
+def _stored_size(node: Tensor) -> Tensor:
+    chain = []
+    base = node
+    while base.op.kind == "view":
+        chain.append(base)
+        base = base.inputs[0]
+    if base.op.name != "size_of":
+        return node
+    base = build(registry["stop_gradient"], (base,), {})
+    for view in reversed(chain):
+        base = rebuild(view, [base])
+    return base

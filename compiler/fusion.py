@@ -1,0 +1,396 @@
+"""Fusion: the primitive graph in, groups of nodes out; each group becomes one kernel.
+
+A group is a row program in the making: an iteration space (a list of axes), for every member the axes it runs along,
+and the set of axes that its reductions reduce. A member is *element-level* when it runs along all axes, *row-level*
+when it runs along all but the reduced ones; anything smaller is recomputed where it is needed and therefore must be
+cheap (or a scalar) and must not be wanted outside.
+
+Nodes are taken in topological order and merged into the group of each producer, as long as
+* the iteration spaces unify axis by axis (through permutes, broadcasts and unit axes, see `views.trace`), at most one
+  set of axes being reduced: so softmax, which reads its row three times, is one group, however it was written;
+* no path leads from one group to the other through a third (the groups stay convex, so an order of kernels exists);
+* the group stays below `MAX_MEMBERS`, which bounds compile time.
+
+Afterwards groups that read the same array in the same way are merged too (two sums over one operand). The nodes that
+only serve a parameter update are kept apart (`fence`), so that all updates of a step end up in one commit kernel.
+
+Recognition is by structure only: nothing here knows the name "softmax".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from staticgraph.tensor import Tensor
+from staticgraph.types import Size, product
+
+from .views import AxisMap, contiguous_strides, is_one, needs_copy, reshape_strides, trace, view_of
+
+MAX_MEMBERS = 128
+
+FUSED = ("elementwise", "reduction", "gather")
+BUFFERS = ("placeholder", "variable")
+CHEAP = frozenset("""
+    add subtract multiply negative abs square maximum minimum where astype equal not_equal less less_equal greater
+    greater_equal logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_invert relu
+    stop_gradient sign isnan isinf isfinite iota
+""".split())
+"""Ops worth computing again in an inner loop rather than storing."""
+
+
+def is_leaf_buffer(node: Tensor) -> bool:
+    """Placeholders, variables and constants of more than one element live in memory before the first kernel."""
+    return node.op.name in BUFFERS or (node.op.name == "constant" and node.attrs["value"].size != 1)
+
+
+def is_inline(node: Tensor) -> bool:
+    """Scalar constants and sizes: written into the kernel as literals and extents."""
+    return node.op.name == "size_of" or (node.op.name == "constant" and node.attrs["value"].size == 1)
+
+
+@dataclass(eq=False)
+class Group:
+    """One kernel in the making; see the module docstring. `at[m]` maps m's iteration axes (for a reduction those of
+    its operand) to the group's axes, None for axes of one element."""
+
+    number: int
+    extents: list[Size]
+    at: dict[Tensor, AxisMap]
+    reduced: frozenset[int] = frozenset()
+    fenced: bool = False
+    predecessors: set[Group] = field(default_factory=set)
+    ancestors: int = 0
+
+    def out_axes(self, member: Tensor) -> AxisMap:
+        """The group's axes of the member's result."""
+        if member.op.kind != "reduction":
+            return self.at[member]
+        return tuple(axis for number, axis in enumerate(self.at[member]) if number not in member.attrs["axes"])
+
+    def axes_of(self, member: Tensor) -> frozenset[int]:
+        return frozenset(axis for axis in self.at[member] if axis is not None)
+
+    @property
+    def parallel(self) -> list[int]:
+        return [axis for axis in range(len(self.extents)) if axis not in self.reduced]
+
+
+@dataclass(frozen=True)
+class FusionResult:
+    """Groups in no particular order; `group_of` for every fused node; `copied` are the views to be written out;
+    `users` of each node that owns a value, views skipped; `roots` are wanted by the caller."""
+
+    groups: tuple[Group, ...]
+    group_of: dict[Tensor, Group]
+    copied: frozenset[Tensor]
+    users: dict[Tensor, list[Tensor]]
+    roots: frozenset[Tensor]
+    order: tuple[Tensor, ...]
+    inlined: frozenset[Tensor] = frozenset()
+
+    def __post_init__(self) -> None:
+        position = {node: number for number, node in enumerate(self.order)}
+        ordered = {group: sorted(group.at, key=position.__getitem__) for group in self.groups}
+        object.__setattr__(self, "_members", ordered)
+
+    def members(self, group: Group) -> list[Tensor]:
+        """A group's members in order of the graph."""
+        members: list[Tensor] = self._members[group]  # type: ignore[attr-defined]
+        return members
+
+    def is_buffer(self, node: Tensor) -> bool:
+        """True for nodes that own memory when they are read from another kernel."""
+        return node in self.copied or node.op.kind != "view"
+
+
+def fuse(order: Sequence[Tensor], roots: Sequence[Tensor], fence: frozenset[Tensor]) -> FusionResult:
+    """Group the nodes of a primitive graph, given in topological order."""
+    return _Fuser(order, roots, fence).run()
+
+
+class _Fuser:
+    def __init__(self, order: Sequence[Tensor], roots: Sequence[Tensor], fence: frozenset[Tensor]) -> None:
+        self.order = order
+        self.fence = fence
+        self.roots = frozenset(roots)
+        self.copied = needs_copy(order, is_leaf_buffer)
+        self.copied |= {root for root in roots if root.op.kind == "view"}
+        self._copy_for_specials()
+        self.group_of: dict[Tensor, Group] = {}
+        self.groups: list[Group] = []
+        self.preds: dict[Tensor, list[tuple[Tensor, AxisMap | None]]] = {}
+        self.users: dict[Tensor, list[Tensor]] = {}
+        self.number = 0
+        self._collect_users()
+
+    def stop(self, node: Tensor) -> bool:
+        return node in self.copied
+
+    def owns(self, node: Tensor) -> bool:
+        return node.op.kind != "view" or node in self.copied
+
+    def _copy_for_specials(self) -> None:
+        """Sorts and scatters read contiguous operands; a matrix product wants its batch axes to be one stride."""
+        for node in self.order:
+            for operand in node.inputs:
+                if operand.op.kind != "view" or operand in self.copied:
+                    continue
+                view = view_of(operand, self.owns)
+                assert view is not None
+                if node.op.kind in ("sort", "scatter"):
+                    if view.offset != 0 or view.strides != contiguous_strides(operand.shape):
+                        self.copied.add(operand)
+                elif node.op.kind == "contraction":
+                    batch = reshape_strides(operand.shape[:-2], view.strides[:-2], (product(operand.shape[:-2]),))
+                    if batch is None and any(not is_one(size) for size in operand.shape[:-2]):
+                        self.copied.add(operand)
+
+    def _collect_users(self) -> None:
+        for node in self.order:
+            if not self.owns(node):
+                continue
+            below = []
+            for operand in node.inputs:
+                base, axes = trace(operand, self.stop)
+                if node.op.kind == "gather":
+                    axes = None if operand is node.inputs[0] else gather_index_axes(node, axes)
+                below.append((base, axes))
+                self.users.setdefault(base, []).append(node)
+            self.preds[node] = below
+        self.inlined = self._inlined_iotas()
+
+    def _inlined_iotas(self) -> frozenset[Tensor]:
+        """Iotas that every user can compute from its own loop index."""
+        plain = {node for node in self.order if node.op.name == "iota"} - self.roots
+        for node, below in self.preds.items():
+            for base, axes in below:
+                if axes is None or node.op.kind not in FUSED:
+                    plain.discard(base)
+        return frozenset(plain)
+
+    def run(self) -> FusionResult:
+        for node in self.order:
+            if node in self.inlined:
+                continue
+            if node.op.kind in FUSED or node.op.name == "iota":
+                self._place(node)
+            elif self.owns(node):
+                self._place_alone(node)
+        self._merge_siblings()
+        groups = tuple(group for group in self.groups if group.at)
+        members = {node: group for node, group in self.group_of.items() if node in group.at}
+        return FusionResult(groups, members, frozenset(self.copied), self.users, self.roots, tuple(self.order),
+                            self.inlined)
+
+    def _new_group(self, node: Tensor) -> Group:
+        group = Group(self.number, [], {}, fenced=node in self.fence)
+        self.number += 1
+        group.predecessors = {self.group_of[base] for base, _ in self.preds[node] if base in self.group_of}
+        for before in group.predecessors:
+            group.ancestors |= before.ancestors | 1 << before.number
+        return group
+
+    def _place_alone(self, node: Tensor) -> None:
+        """Leaves need no kernel; every other op is a kernel of its own, which orders the groups around it."""
+        if is_leaf_buffer(node) or is_inline(node):
+            return
+        group = self._new_group(node)
+        self.group_of[node] = group
+        self.groups.append(group)
+
+    def _place(self, node: Tensor) -> None:
+        group = self._new_group(node)
+        group.extents, group.at[node], group.reduced = iteration_space(node)
+        self.group_of[node] = group
+        self.groups.append(group)
+        for base, _ in self.preds[node]:
+            producer = self.group_of.get(base)
+            current = self.group_of[node]
+            if producer is not None and producer is not current and producer.at:
+                self._merge(producer, current)
+
+    def _merge(self, a: Group, b: Group) -> bool:
+        """Join b, which uses values of a, into a; False and no change when that is not possible."""
+        if a.fenced != b.fenced or len(a.at) + len(b.at) > MAX_MEMBERS or self._would_cycle(a, b):
+            return False
+        mapping = self._unify(a, b)
+        if mapping is None:
+            return False
+        extents = list(a.extents)
+        for axis, size in enumerate(b.extents):
+            if mapping[axis] == len(extents):
+                extents.append(size)
+            elif isinstance(size, int):
+                extents[mapping[axis]] = size
+        at = dict(a.at)
+        for member, axes in b.at.items():
+            at[member] = tuple(None if axis is None else mapping[axis] for axis in axes)
+        reduced = a.reduced | {mapping[axis] for axis in b.reduced}
+        merged = Group(a.number, extents, at, reduced)
+        if not self._valid(merged):
+            return False
+        self._commit_merge(a, b, merged)
+        return True
+
+    def _commit_merge(self, a: Group, b: Group, merged: Group) -> None:
+        a.extents, a.at, a.reduced = merged.extents, merged.at, merged.reduced
+        for member in b.at:
+            self.group_of[member] = a
+        b.at = {}
+        self.groups.remove(b)
+        gained = (b.ancestors | a.ancestors) & ~(1 << a.number | 1 << b.number)
+        a.predecessors = (a.predecessors | b.predecessors) - {a, b}
+        a.ancestors = gained
+        bits = 1 << a.number | 1 << b.number
+        for group in self.groups:
+            if group.ancestors & bits:
+                group.ancestors |= gained | bits
+            if b in group.predecessors:
+                group.predecessors.remove(b)
+                group.predecessors.add(a)
+
+    def _would_cycle(self, a: Group, b: Group) -> bool:
+        """True when a third group lies on a path between the two."""
+        return any(group.ancestors >> a.number & 1 for group in b.predecessors if group is not a) or any(
+            group.ancestors >> b.number & 1 for group in a.predecessors if group is not b)
+
+    def _edges(self, a: Group, b: Group) -> list[tuple[AxisMap, AxisMap, AxisMap | None]]:
+        """For every use of a's values in b: axes in a, b's axes of the user, and the map between the two."""
+        return [(a.out_axes(base), b.at[user], axes)
+                for user in b.at for base, axes in self.preds[user] if base in a.at]
+
+    def _unify(self, a: Group, b: Group) -> dict[int, int] | None:
+        """For each axis of b the axis of a that it is; new ones are appended. None when they do not fit."""
+        mapping: dict[int, int] = {}
+        for producer, user, axes in self._edges(a, b):
+            if axes is None:
+                return None
+            for ours, through in zip(producer, axes, strict=True):
+                theirs = None if through is None else user[through]
+                if (ours is None) != (theirs is None):
+                    return None
+                if ours is not None and theirs is not None and mapping.setdefault(theirs, ours) != ours:
+                    return None
+        if len(set(mapping.values())) != len(mapping):
+            return None
+        return self._unify_rest(a, b, mapping)
+
+    def _unify_rest(self, a: Group, b: Group, mapping: dict[int, int]) -> dict[int, int] | None:
+        missing = [axis for axis in range(len(b.extents)) if axis not in mapping]
+        rest = [axis for axis in range(len(a.extents)) if axis not in mapping.values()]
+        if missing and rest:
+            # A row value spread over its row again: the new axes are the reduced ones.
+            same = [b.extents[axis] for axis in missing] == [a.extents[axis] for axis in rest]
+            if frozenset(rest) != a.reduced or not same:
+                return None
+            mapping.update(zip(missing, rest, strict=True))
+        elif missing:
+            if a.reduced:
+                return None
+            mapping.update({axis: len(a.extents) + number for number, axis in enumerate(missing)})
+        elif rest and (frozenset(rest) != a.reduced or b.reduced):
+            return None
+        theirs = {mapping[axis] for axis in b.reduced}
+        return None if a.reduced and theirs and a.reduced != theirs else mapping
+
+    def _valid(self, group: Group) -> bool:
+        """Every member is element-level, row-level, or cheap to compute again and wanted nowhere else."""
+        every = frozenset(range(len(group.extents)))
+        rows = every - group.reduced
+        for member in group.at:
+            axes = group.axes_of(member)
+            if axes == every or (axes == rows and member.op.kind != "reduction"):
+                continue
+            if member.op.kind == "reduction" or member in self.roots:
+                return False
+            if any(user not in group.at for user in self.users.get(member, ())):
+                return False
+            if axes and member.op.name not in CHEAP:
+                return False
+        return True
+
+    def _merge_siblings(self) -> None:
+        """Merge groups that read one array along the same axes: the array is loaded once."""
+        readers: dict[Tensor, list[tuple[Group, AxisMap]]] = {}
+        for node in self.order:
+            group = self.group_of.get(node)
+            if group is None or node not in group.at:
+                continue
+            for base, axes in self.preds[node]:
+                if axes is not None and not is_inline(base) and base not in self.inlined:
+                    readers.setdefault(base, []).append((group, tuple(
+                        None if axis is None else group.at[node][axis] for axis in axes)))
+        for uses in readers.values():
+            for number, (first, first_axes) in enumerate(uses):
+                for second, second_axes in uses[number + 1:]:
+                    self._merge_pair(first, first_axes, second, second_axes)
+
+    def _merge_pair(self, a: Group, a_axes: AxisMap, b: Group, b_axes: AxisMap) -> None:
+        if a is b or not a.at or not b.at or a.fenced != b.fenced or len(a.at) + len(b.at) > MAX_MEMBERS:
+            return
+        if (a.ancestors >> b.number | b.ancestors >> a.number) & 1 or len(a.extents) != len(b.extents):
+            return
+        if a.reduced and b.reduced and len(a.reduced) != len(b.reduced):
+            return
+        mapping = {theirs: ours for ours, theirs in zip(a_axes, b_axes, strict=True)
+                   if ours is not None and theirs is not None}
+        if len(mapping) != len(b.extents) or len(set(mapping.values())) != len(mapping):
+            return
+        if a.reduced and b.reduced and a.reduced != {mapping[axis] for axis in b.reduced}:
+            return
+        at = dict(a.at)
+        for member, axes in b.at.items():
+            at[member] = tuple(None if axis is None else mapping[axis] for axis in axes)
+        merged = Group(a.number, a.extents, at, a.reduced | {mapping[axis] for axis in b.reduced})
+        if self._valid(merged):
+            self._commit_merge(a, b, merged)
+
+
+def iteration_space(node: Tensor) -> tuple[list[Size], AxisMap, frozenset[int]]:
+    """Extents, axis of each dimension (None for one element) and reduced axes of a node on its own."""
+    shape = node.inputs[0].shape if node.op.kind == "reduction" else node.shape
+    summed = node.attrs["axes"] if node.op.kind == "reduction" else ()
+    extents: list[Size] = []
+    axes: list[int | None] = []
+    for number, size in enumerate(shape):
+        if is_one(size) and number not in summed:
+            axes.append(None)
+        else:
+            axes.append(len(extents))
+            extents.append(size)
+    reduced = frozenset(axis for number, axis in enumerate(axes) if number in summed and axis is not None)
+    return extents, tuple(axes), reduced
+
+
+def gather_index_axes(node: Tensor, axes: AxisMap | None) -> AxisMap | None:
+    """The axis map of a gather's indices, moved to where they stand in the gather's result."""
+    if axes is None or node.op.name == "gather_along":
+        return axes
+    first = node.attrs["axis"]
+    return tuple(None if axis is None else axis + first for axis in axes)
+
+
+def update_cone(order: Sequence[Tensor], updates: Sequence[Tensor], outputs: Sequence[Tensor]) -> frozenset[Tensor]:
+    """The elementwise nodes of a variable's own shape that serve nothing but its update: they are fenced off.
+
+    Walks down from each update through elementwise nodes of that shape, keeping those with no other user.
+    """
+    users: dict[Tensor, list[Tensor]] = {}
+    for node in order:
+        for operand in node.inputs:
+            users.setdefault(operand, []).append(node)
+    wanted = set(outputs)
+    cone: set[Tensor] = set()
+    shapes = {update: update.shape for update in updates}
+    for node in reversed(order):
+        shape = shapes.get(node)
+        if shape is None or node.op.kind != "elementwise" or node in wanted:
+            continue
+        if node.shape != shape or any(user not in cone for user in users.get(node, ())):
+            continue
+        cone.add(node)
+        for operand in node.inputs:
+            shapes.setdefault(operand, shape)
+    return frozenset(cone)
+

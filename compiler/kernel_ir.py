@@ -1,0 +1,327 @@
+"""The kernel language: what one kernel does, for every device. Level 4 of the compiler.
+
+A kernel is a *row program*: its body is executed once for each point of the parallel axes, points are independent of
+each other and may run in any order, on any thread. Grammar:
+
+    kernel    := name section+
+    parameter := Pointer(name, dtype, access) | Extent(name) | Status(name)
+    axis      := Axis(name, extent)                          the parallel axes of a section, outermost first
+    section   := Section(count, prelude, body)               `count` equal programs, one after the other, with their own
+                                                             parameters; most kernels have one section of count 1; the
+                                                             prelude holds values that no axis changes
+    statement := Let(name, dtype, expr)                      a value; names are assigned once
+               | Store(pointer, index, expr)
+               | Map(index, extent, body, order)             inner axis; order "any" | "forward" | "backward"
+               | Reduce(loops, body, results)                inner axes; results are available after it
+               | Scan(index, extent, body, carries, order)   a sequential axis that carries values along
+               | Check(name, value, size, number)            an index brought into 0 .. size-1, or reported
+               | Local(name, dtype, size, scope)             scope "local" (a thread's own) | "shared" (a block's)
+               | Barrier(scope)                              all threads of a block reach it before any goes on
+    expr      := a Python expression over names, literals, Load(pointer)[index] written as ``pointer[index]``, and the
+                 functions of the kernel language; every value has the dtype of its Let
+
+`lanes` says along which axis neighbouring elements lie in memory: "inner" (the last inner axis) or "parallel" (the last
+parallel axis: a reduction over leading axes). It is a hint for the renderer: a CPU vectorises along it, a GPU puts
+neighbouring threads there. Meaning never depends on it.
+
+Invariants, checked by `verify`: every name is defined before use and assigned once; expressions use known functions
+only; stores go to pointers that may be written; a Reduce's results are not visible inside of it.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from staticgraph.errors import VerificationError
+
+FUNCTIONS = frozenset("""
+    exp exp2 expm1 log log1p log2 log10 sqrt sin cos tan sinh cosh tanh asin acos atan asinh acosh atanh atan2 hypot
+    erf erfc sigmoid softplus logaddexp floor ceil trunc round_half_even absolute sign isnan isinf isfinite copysign
+    reciprocal square power floor_divide remainder maximum minimum select shift_left shift_right fma
+    bool_ int8 int16 int32 int64 uint8 uint16 uint32 uint64 float32 float64 inf nan min max
+""".split())
+"""Every function and constant an expression may use."""
+
+REDUCTIONS = ("sum", "prod", "max", "min", "any", "all", "argmax", "argmin")
+
+
+@dataclass(frozen=True)
+class Pointer:
+    name: str
+    dtype: str
+    access: str = "read"
+
+
+@dataclass(frozen=True)
+class Extent:
+    name: str
+
+
+@dataclass(frozen=True)
+class Status:
+    name: str = "status"
+
+
+Parameter = Pointer | Extent | Status
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A parallel axis; `extent` is an integer literal or the name of an Extent."""
+
+    name: str
+    extent: str
+
+
+@dataclass(frozen=True)
+class Let:
+    name: str
+    dtype: str
+    expr: str
+
+
+@dataclass(frozen=True)
+class Store:
+    pointer: str
+    index: str
+    expr: str
+
+
+@dataclass(frozen=True)
+class Map:
+    index: str
+    extent: str
+    body: tuple[Statement, ...]
+    order: str = "any"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One accumulator of a Reduce: `op` is one of REDUCTIONS, `expr` the term. For argmax and argmin `position` is the
+    index expression and `name` receives the position of the first extreme (nan counts as extreme, as in NumPy)."""
+
+    name: str
+    dtype: str
+    op: str
+    expr: str
+    term_dtype: str = ""
+    position: str = ""
+
+
+@dataclass(frozen=True)
+class Reduce:
+    loops: tuple[tuple[str, str], ...]
+    body: tuple[Statement, ...]
+    results: tuple[Result, ...]
+
+
+@dataclass(frozen=True)
+class Carry:
+    """A value carried along a Scan: starts as `init`, becomes `next` after each element (visible as `name`_next)."""
+
+    name: str
+    dtype: str
+    init: str
+    next: str
+
+
+@dataclass(frozen=True)
+class Scan:
+    index: str
+    extent: str
+    body: tuple[Statement, ...]
+    carries: tuple[Carry, ...]
+    after: tuple[Statement, ...]
+    order: str = "forward"
+
+
+@dataclass(frozen=True)
+class Check:
+    name: str
+    value: str
+    size: str
+    number: str
+
+
+@dataclass(frozen=True)
+class Local:
+    name: str
+    dtype: str
+    size: int
+    scope: str = "local"
+
+
+@dataclass(frozen=True)
+class Barrier:
+    scope: str = "block"
+
+
+Statement = Let | Store | Map | Reduce | Scan | Check | Local | Barrier
+
+
+@dataclass(frozen=True)
+class Section:
+    parameters: tuple[Parameter, ...]
+    axes: tuple[Axis, ...]
+    body: tuple[Statement, ...]
+    count: int = 1
+    prelude: tuple[Statement, ...] = ()
+
+
+@dataclass(frozen=True)
+class KernelIR:
+    name: str
+    sections: tuple[Section, ...]
+    lanes: str = "inner"
+    literals: tuple[str, ...] = field(default=())
+
+
+def format_kernel(kernel: KernelIR) -> str:
+    """The kernel as readable text, one statement a line."""
+    lines = [f"kernel {kernel.name} (lanes: {kernel.lanes})"]
+    for number, section in enumerate(kernel.sections):
+        lines.append(f"  section {number} x {section.count}")
+        for parameter in section.parameters:
+            detail = f" {parameter.dtype} {parameter.access}" if isinstance(parameter, Pointer) else ""
+            lines.append(f"    {type(parameter).__name__.lower()} {parameter.name}{detail}")
+        lines += _format_body(section.prelude, "    ")
+        for axis in section.axes:
+            lines.append(f"    parallel {axis.name} < {axis.extent}")
+        lines += _format_body(section.body, "      ")
+    return "\n".join(lines) + "\n"
+
+
+def _format_body(body: Sequence[Statement], indent: str) -> Iterator[str]:
+    for statement in body:
+        match statement:
+            case Let(name, dtype, expr):
+                yield f"{indent}{name}: {dtype} = {expr}"
+            case Store(pointer, index, expr):
+                yield f"{indent}{pointer}[{index}] := {expr}"
+            case Map(index, extent, inner, order):
+                yield f"{indent}map {index} < {extent}" + ("" if order == "any" else f" {order}")
+                yield from _format_body(inner, indent + "  ")
+            case Reduce(loops, inner, results):
+                yield f"{indent}reduce " + ", ".join(f"{index} < {extent}" for index, extent in loops)
+                yield from _format_body(inner, indent + "  ")
+                for result in results:
+                    yield f"{indent}  {result.name}: {result.dtype} = {result.op}({result.expr})"
+            case Scan(index, extent, inner, carries, after, order):
+                yield f"{indent}scan {index} < {extent} {order}"
+                yield from _format_body(inner, indent + "  ")
+                for carry in carries:
+                    yield f"{indent}  carry {carry.name}: {carry.dtype} = {carry.init} -> {carry.next}"
+                yield from _format_body(after, indent + "  ")
+            case Check(name, value, size, number):
+                yield f"{indent}{name}: int64 = check {value} within {size} or report {number}"
+            case Local(name, dtype, size, scope):
+                yield f"{indent}local {name}: {dtype}[{size}] {scope}"
+            case Barrier(scope):
+                yield f"{indent}barrier {scope}"
+
+
+def verify(kernel: KernelIR) -> None:
+    """Raise VerificationError unless the kernel keeps the invariants of the module docstring."""
+    if kernel.lanes not in ("inner", "parallel") or not kernel.sections:
+        raise VerificationError(f"kernel {kernel.name}: lanes '{kernel.lanes}' or no section")
+    for section in kernel.sections:
+        _Verifier(kernel, section).run()
+
+
+class _Verifier:
+    def __init__(self, kernel: KernelIR, section: Section) -> None:
+        self.kernel = kernel
+        self.section = section
+        self.pointers = {each.name: each for each in section.parameters if isinstance(each, Pointer)}
+        self.assigned: set[str] = set()
+
+    def run(self) -> None:
+        scope: set[str] = set()
+        for parameter in self.section.parameters:
+            self.define(parameter.name, scope)
+        self.body(self.section.prelude, scope)
+        for axis in self.section.axes:
+            self.expression(axis.extent, scope)
+            self.define(axis.name, scope)
+        self.body(self.section.body, scope)
+
+    def fail(self, what: str) -> None:
+        raise VerificationError(f"kernel {self.kernel.name}: {what}\n{format_kernel(self.kernel)}")
+
+    def define(self, name: str, scope: set[str]) -> None:
+        if not name.isidentifier() or name in self.assigned or name in FUNCTIONS:
+            self.fail(f"'{name}' is not a fresh name")
+        self.assigned.add(name)
+        scope.add(name)
+
+    def index(self, name: str, scope: set[str]) -> None:
+        """A loop's index: loops that follow each other may share it."""
+        if not name.isidentifier() or name in scope or name in FUNCTIONS:
+            self.fail(f"index '{name}' is taken")
+        scope.add(name)
+
+    def expression(self, text: str, scope: set[str]) -> None:
+        try:
+            tree = ast.parse(text, mode="eval")
+        except SyntaxError:
+            self.fail(f"'{text}' is not an expression")
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Name) and node.id not in scope and node.id not in FUNCTIONS:
+                self.fail(f"'{node.id}' is used before it is defined, in '{text}'")
+            if isinstance(node, ast.Attribute | ast.Lambda | ast.NamedExpr | ast.Await | ast.JoinedStr):
+                self.fail(f"'{text}' is outside of the kernel language")
+
+    def body(self, body: Sequence[Statement], scope: set[str]) -> None:
+        for statement in body:
+            self.statement(statement, scope)
+
+    def statement(self, statement: Statement, scope: set[str]) -> None:
+        match statement:
+            case Let(name, _, expr):
+                self.expression(expr, scope)
+                self.define(name, scope)
+            case Store(pointer, index, expr):
+                target = self.pointers.get(pointer)
+                if target is None and pointer not in scope:
+                    self.fail(f"store to unknown pointer '{pointer}'")
+                if target is not None and target.access == "read":
+                    self.fail(f"store to '{pointer}', which is read only")
+                self.expression(index, scope)
+                self.expression(expr, scope)
+            case Map(index, extent, inner, _):
+                self.expression(extent, scope)
+                inside = set(scope)
+                self.index(index, inside)
+                self.body(inner, inside)
+            case Reduce(loops, inner, results):
+                inside = set(scope)
+                for index, extent in loops:
+                    self.expression(extent, inside)
+                    self.index(index, inside)
+                self.body(inner, inside)
+                for result in results:
+                    if result.op not in REDUCTIONS:
+                        self.fail(f"'{result.op}' is not a reduction")
+                    self.expression(result.expr, inside)
+                for result in results:
+                    self.define(result.name, scope)
+            case Scan(index, extent, inner, carries, after, _):
+                self.expression(extent, scope)
+                inside = set(scope)
+                self.index(index, inside)
+                for carry in carries:
+                    self.expression(carry.init, scope)
+                    self.define(carry.name, inside)
+                self.body(inner, inside)
+                for carry in carries:
+                    self.expression(carry.next, inside)
+                    self.define(f"{carry.name}_next", inside)
+                self.body(after, inside)
+            case Check(name, value, size, number):
+                for text in (value, size, number):
+                    self.expression(text, scope)
+                self.define(name, scope)
+            case Local(name, _, _, _):
+                self.define(name, scope)

@@ -1,0 +1,248 @@
+"""The pipeline: a tensor graph in, a Program out, through one visible list of passes.
+
+    tensor graph --stabilise--> --decompose--> primitive graph --simplify--> --fuse--> groups --schedule--> steps
+    --lower--> kernel IR --render--> sources --plan--> Program
+
+`PASSES` is the graph part: each pass takes outputs and gives outputs of the same types, which is verified after each.
+`STATICGRAPH_DEBUG` shows the work on stderr (1: passes and times, 2: also what rules did, 3: also the graph after each
+pass, 4: also kernel IR, 5: also sources); `STATICGRAPH_DUMP=folder` writes all of it as files.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from staticgraph.autodiff import stabilise
+from staticgraph.errors import ArgumentError, VerificationError
+from staticgraph.formatting import format_graph
+from staticgraph.rewrite import simplify
+from staticgraph.tensor import Tensor, describe_line, toposort
+from staticgraph.types import maximum_size, size_symbols
+
+from .assemble import Assembler
+from .decompose import decompose
+from .fusion import fuse, update_cone
+from .program import Guard, InputSpec, OutputSpec, PassRecord, Program, VariableSpec, verify
+from .schedule import Schedule, Scheduler
+from .target import Target
+
+GraphPass = Callable[[list[Tensor]], tuple[list[Tensor], list[str]]]
+
+
+def _stabilise(outputs: list[Tensor]) -> tuple[list[Tensor], list[str]]:
+    return list(stabilise(outputs)), []
+
+
+def _decompose(outputs: list[Tensor]) -> tuple[list[Tensor], list[str]]:
+    return decompose(outputs), []
+
+
+PASSES: tuple[tuple[str, GraphPass], ...] = (
+    ("stabilise", _stabilise),
+    ("decompose", _decompose),
+    ("simplify", simplify),
+)
+"""What happens to the graph, in order."""
+
+OPTIONS = {"stabilise": True}
+"""Known options with their defaults."""
+
+
+@dataclass
+class Compilation:
+    """A compile in the making, and its record afterwards: graphs by pass, the schedule, the program."""
+
+    inputs: Sequence[Tensor]
+    outputs: Sequence[Tensor]
+    updates: Mapping[Tensor, Tensor]
+    target: Target
+    options: Mapping[str, Any]
+    structure: tuple[Any, ...] = ("tensor",)
+    graphs: dict[str, list[Tensor]] = field(default_factory=dict)
+    records: list[PassRecord] = field(default_factory=list)
+    variables: list[Tensor] = field(default_factory=list)
+    schedule: Schedule | None = None
+    program: Program | None = None
+
+
+def compile_graph(compilation: Compilation) -> Program:
+    """Run all passes; the Program is also kept in the compilation."""
+    roots = [*compilation.outputs, *compilation.updates.values()]
+    order = toposort(roots)
+    _check_leaves(compilation, order)
+    compilation.variables = _variables(compilation, order)
+    guards = _guards(order)
+    compilation.graphs["tensor"] = roots
+    debug = Debug()
+    for name, graph_pass in PASSES:
+        if name == "stabilise" and not compilation.options.get("stabilise", True):
+            continue
+        roots = _run_pass(name, graph_pass, roots, compilation, debug)
+    return _back_end(compilation, roots, guards, debug)
+
+
+def _run_pass(name: str, graph_pass: GraphPass, roots: list[Tensor], compilation: Compilation,
+              debug: Debug) -> list[Tensor]:
+    before, started = len(toposort(roots)), time.perf_counter()
+    after, remarks = graph_pass(roots)
+    seconds = time.perf_counter() - started
+    for old, new in zip(roots, after, strict=True):
+        if old.dtype != new.dtype or old.ndim != new.ndim:
+            raise VerificationError(f"pass '{name}' turned {old.type} into {new.type}")
+    record = PassRecord(name, before, len(toposort(after)), seconds, tuple(remarks))
+    compilation.records.append(record)
+    compilation.graphs[name] = after
+    debug.graph(record, after)
+    return after
+
+
+def _back_end(compilation: Compilation, roots: list[Tensor], guards: list[Guard], debug: Debug) -> Program:
+    """From the primitive graph to the Program."""
+    started = time.perf_counter()
+    count = len(compilation.outputs)
+    outputs, values = roots[:count], roots[count:]
+    order = toposort(roots)
+    fused = fuse(order, roots, update_cone(order, values, outputs))
+    updates = dict(zip(compilation.updates, values, strict=True))
+    schedule = Scheduler(fused, compilation.inputs, compilation.variables, outputs, updates).run()
+    compilation.schedule = schedule
+    middle = time.perf_counter()
+    compilation.records.append(PassRecord("fuse", len(order), len(schedule.steps), middle - started))
+    parts = Assembler(schedule, compilation.target).run()
+    compilation.records.append(PassRecord("lower", len(schedule.steps), len(parts.kernels),
+                                          time.perf_counter() - middle))
+    written = set(compilation.updates)
+    program = Program(
+        device=compilation.target.device,
+        inputs=tuple(InputSpec(node.name or "", str(node.dtype), node.shape, str(node.location))
+                     for node in compilation.inputs),
+        outputs=tuple(OutputSpec(str(node.dtype), node.shape, number, original.name or "") for node, original, number
+                      in zip(outputs, compilation.outputs, schedule.outputs, strict=True)),
+        variables=tuple(VariableSpec(node.name or "", str(node.dtype), _static(node), node in written,
+                                     str(node.location)) for node in compilation.variables),
+        constants=tuple(schedule.constants), buffers=parts.buffers, kernels=parts.kernels, steps=parts.steps,
+        notes=parts.notes, guards=tuple(guards), checks=parts.checks, arena_bytes=parts.arena_bytes,
+        structure=compilation.structure, passes=tuple(compilation.records))
+    verify(program)
+    compilation.program = program
+    debug.program(compilation, parts)
+    return program
+
+
+def _static(node: Tensor) -> tuple[int, ...]:
+    return tuple(int(size) for size in node.shape)  # type: ignore[arg-type]
+
+
+def _check_leaves(compilation: Compilation, order: Sequence[Tensor]) -> None:
+    """Every placeholder is an input, and every symbolic size is bound by one."""
+    given = set(compilation.inputs)
+    known: set[str] = set()
+    for node in compilation.inputs:
+        for size in node.shape:
+            known |= size_symbols(size)
+    for node in order:
+        if node.op.name == "placeholder" and node not in given:
+            raise ArgumentError(f"compile: placeholder '{node.name}' is needed but is not among the inputs\n"
+                                f"  {describe_line(node)}")
+    for node in order:
+        for size in node.shape:
+            unknown = size_symbols(size) - known
+            if unknown:
+                names = ", ".join(f"'{name}'" for name in sorted(unknown))
+                raise ArgumentError(f"compile: no input has the dimension {names}, so its size cannot be known\n"
+                                    f"  {describe_line(node)}")
+
+
+def _variables(compilation: Compilation, order: Sequence[Tensor]) -> list[Tensor]:
+    """Variables that are read or written, in order of first use."""
+    found = {node: None for node in order if node.op.name == "variable"}
+    found.update(dict.fromkeys(compilation.updates))
+    return list(found)
+
+
+def _guards(order: Sequence[Tensor]) -> list[Guard]:
+    """Sizes that the graph took to be equal, and reductions that need at least one element."""
+    guards: dict[tuple[Any, Any], Guard] = {}
+    for node in order:
+        for left, right, what in node.guards:
+            guards.setdefault((left, right), Guard(left, right, _guard_text(node, f"{what}: {left} and {right}")))
+        if node.op.name in ("max", "min", "argmax", "argmin"):
+            for axis in node.attrs["axes"]:
+                size = node.inputs[0].shape[axis]
+                if not isinstance(size, int):
+                    text = _guard_text(node, f"axis {axis} of the operand is empty, so there is no {node.op.name}")
+                    guards.setdefault((maximum_size(size, 1), size), Guard(maximum_size(size, 1), size, text))
+    return list(guards.values())
+
+
+def _guard_text(node: Tensor, what: str) -> str:
+    from staticgraph.op import operands_message
+
+    return operands_message(f"{node.op.name}: {what}", node.inputs, f"made at {node.location}")
+
+
+class Debug:
+    """STATICGRAPH_DEBUG and STATICGRAPH_DUMP; see the module docstring."""
+
+    def __init__(self) -> None:
+        text = os.environ.get("STATICGRAPH_DEBUG", "0")
+        self.level = int(text) if text.isdigit() else 0
+        self.folder = os.environ.get("STATICGRAPH_DUMP")
+        self.count = 0
+
+    def say(self, level: int, text: str) -> None:
+        if self.level >= level:
+            print(text, file=sys.stderr)
+
+    def graph(self, record: PassRecord, outputs: Sequence[Tensor]) -> None:
+        self.say(1, f"staticgraph: {record.name}: {record.nodes_before} -> {record.nodes_after} nodes, "
+                    f"{record.seconds * 1e3:.1f} ms")
+        for remark in record.remarks:
+            self.say(2, f"  {remark}")
+        if self.level >= 3:
+            self.say(3, format_graph(outputs))
+        if self.folder:
+            self.write(f"{self.count:02d}_{record.name}.txt", format_graph(outputs) + "\n" + "\n".join(record.remarks))
+            self.count += 1
+
+    def program(self, compilation: Compilation, parts: Any) -> None:
+        for record in compilation.records[-2:]:
+            self.say(1, f"staticgraph: {record.name}: {record.nodes_before} -> {record.nodes_after}, "
+                        f"{record.seconds * 1e3:.1f} ms")
+        self.say(4, "\n".join(parts.kernel_texts))
+        for kernel in parts.kernels:
+            self.say(5, kernel.text)
+        if self.folder:
+            self.write("kernels.ir.txt", "\n".join(parts.kernel_texts))
+            for kernel in parts.kernels:
+                self.write(f"k_{kernel.key[:16]}_{kernel.name}.py", kernel.text)
+            self.write("program.txt", format_program(compilation.program))
+
+    def write(self, name: str, text: str) -> None:
+        assert self.folder
+        os.makedirs(self.folder, exist_ok=True)
+        path = os.path.join(self.folder, name)
+        with open(path + ".new", "w", encoding="utf-8") as file:
+            file.write(text if text.endswith("\n") else text + "\n")
+        os.replace(path + ".new", path)
+
+
+def format_program(program: Program | None) -> str:
+    """Steps and buffers of a program as text."""
+    assert program is not None
+    lines = []
+    for number, buffer in enumerate(program.buffers):
+        shape = ", ".join(map(str, buffer.shape))
+        where = f"arena + {buffer.offset}" if buffer.place == "arena" else f"{buffer.place} {buffer.index}"
+        lines.append(f"buffer {number}: {buffer.dtype}[{shape}] {where}  # {buffer.name}")
+    for number, step in enumerate(program.steps):
+        kernel = program.kernels[step.kernel]
+        lines.append(f"step {number}: {kernel.name} 0..{step.extent} {step.stage} reads {list(step.reads)} writes "
+                     f"{list(step.writes)}  # {program.notes[step.note].title}")
+    lines.append(f"arena: {program.arena_bytes} bytes")
+    return "\n".join(lines) + "\n"
