@@ -174,7 +174,7 @@ def _short(value: Any) -> str:
 def convert_operands(op: Op, args: Sequence[Any]) -> list[Tensor]:
     """Operands of an elementwise op: one dtype as `op.operands` asks for, one shape by explicit broadcasts."""
     tensors = promote_operands(op, args)
-    shape = broadcast_shapes(op, tensors)
+    shape = broadcast_shapes(op.name, tensors)
     return [broadcast(tensor, shape) for tensor in tensors]
 
 
@@ -234,7 +234,7 @@ def _weak_example(dtype: np.dtype[Any]) -> bool | int | float:
     return {"b": False, "i": 0, "u": 0}.get(dtype.kind, 0.0)
 
 
-def broadcast_shapes(op: Op, tensors: Sequence[Tensor]) -> Shape:
+def broadcast_shapes(function: str, tensors: Sequence[Tensor]) -> Shape:
     """NumPy broadcasting of the operands' shapes. A static 1 stretches; a symbolic size never does."""
     shapes = [tensor.shape for tensor in tensors]
     if all(shape == shapes[0] for shape in shapes):
@@ -250,7 +250,7 @@ def broadcast_shapes(op: Op, tensors: Sequence[Tensor]) -> Shape:
             if isinstance(size, int) and size == 1:
                 size = other
             elif provably_different(size, other):
-                raise ShapeError(operands_message(f"{op.name}: shapes do not broadcast", tensors,
+                raise ShapeError(operands_message(f"{function}: shapes do not broadcast", tensors,
                                                   f"sizes of axis {axis} are {size} and {other}"))
             elif isinstance(other, int):
                 size = other

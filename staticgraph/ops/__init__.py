@@ -25,6 +25,7 @@ from .composite import *
 from .contraction import dot, matmul, outer, tensordot, vecdot
 from .custom import *
 from .elementwise import *
+from .grid import broadcast_arrays, diagonal, diff, meshgrid, trace, tril, triu
 from .indexing import argsort, one_hot, scatter_add, sort, take, take_along_axis, topk
 from .leaf import *
 from .movement import broadcast_to, concat, expand_dims, pad, permute_dims, reshape, squeeze
@@ -37,10 +38,11 @@ ravel = flatten
 
 # What `sg` offers of them; the rest is for the library.
 __all__ = [
-    "argsort", "broadcast_to", "concat", "concatenate", "dot", "expand_dims", "flatten", "flip", "matmul",
-    "matrix_transpose", "moveaxis", "one_hot", "outer", "pad", "permute_dims", "ravel", "repeat", "reshape", "roll",
-    "scatter_add", "sort", "split", "squeeze", "stack", "swapaxes", "take", "take_along_axis", "tensordot", "tile",
-    "topk", "transpose", "unstack", "vecdot",
+    "argsort", "broadcast_arrays", "broadcast_to", "concat", "concatenate", "diagonal", "diff", "dot",
+    "expand_dims", "flatten", "flip", "matmul", "matrix_transpose", "meshgrid", "moveaxis", "one_hot", "outer",
+    "pad", "permute_dims", "ravel", "repeat", "reshape", "roll", "scatter_add", "sort", "split", "squeeze", "stack",
+    "swapaxes", "take", "take_along_axis", "tensordot", "tile", "topk", "trace", "transpose", "tril", "triu",
+    "unstack", "vecdot",
 ]
 __all__ += composite.__all__
 __all__ += custom.__all__

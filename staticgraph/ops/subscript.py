@@ -180,7 +180,7 @@ def _pick(x: Tensor, picks: list[tuple[int, Tensor]], first: bool) -> Tensor:
 
 def _merge(positions: list[Tensor], sizes: tuple[Size, ...]) -> Tensor:
     """Positions along several axes as positions along the merged axis."""
-    shape = broadcast_shapes(gather_op, positions)
+    shape = broadcast_shapes("getitem", positions)
     total = broadcast_to(positions[0], shape)
     for each, size in zip(positions[1:], sizes[1:], strict=True):
         total = registry["add"](registry["multiply"](total, size), broadcast_to(each, shape))
