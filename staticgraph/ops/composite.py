@@ -272,13 +272,18 @@ def _cross_entropy_infer(context: Inference, logits: TensorType, labels: TensorT
 
 
 def _soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    return -sum(where(targets == 0, 0, targets * log_softmax(logits)), -1)  # 0 * log(0) is 0
+    return -sum(targets * _finite_where_unused(log_softmax(logits), targets), -1)
+
+
+def _finite_where_unused(logs: Tensor, targets: Tensor) -> Tensor:
+    """log(0) of what has probability 0 is never to count: as 0, since 0 * -inf would be nan."""
+    return where(logical_and(targets == 0, isinf(logs)), 0, logs)
 
 
 def _soft_cross_entropy_vjp(ct: Tensor, y: Tensor, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     ct = spread(ct, logits, (logits.ndim - 1,))
     slope = softmax(logits) * sum(targets, -1, keepdims=True) - targets
-    return ct * slope, -(ct * log_softmax(logits))
+    return ct * slope, -(ct * _finite_where_unused(log_softmax(logits), targets))
 
 
 def _row_loss(context: Inference, logits: TensorType, targets: TensorType) -> TensorType:
