@@ -158,15 +158,25 @@ class _Fuser:
                 below.append((base, axes))
                 self.users.setdefault(base, []).append(node)
             self.preds[node] = below
-        self.inlined = self._inlined_iotas()
+        self.inlined = self._inlined()
 
-    def _inlined_iotas(self) -> frozenset[Tensor]:
-        """Iotas that every user can compute from its own loop index."""
-        plain = {node for node in self.order if node.op.name == "iota"} - self.roots
+    def _inlined(self) -> frozenset[Tensor]:
+        """Values that each kernel makes for itself: iotas that every user can compute from its own loop index, and
+        scalars made of sizes and constants only (1 / batch)."""
+        plain: set[Tensor] = set()
+        for node in self.order:
+            free = node.op.kind == "elementwise" and node.ndim == 0 and all(
+                is_inline(operand) or operand in plain for operand in node.inputs)
+            if (free or node.op.name == "iota") and node not in self.roots:
+                plain.add(node)
         for node, below in self.preds.items():
             for base, axes in below:
                 if axes is None or node.op.kind not in FUSED:
                     plain.discard(base)
+        # A free scalar whose operand turned out to need memory is computed with it.
+        for node in self.order:
+            if node in plain and any(not is_inline(operand) and operand not in plain for operand in node.inputs):
+                plain.discard(node)
         return frozenset(plain)
 
     def run(self) -> FusionResult:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from staticgraph.errors import UnsupportedError
-from staticgraph.tensor import Tensor
+from staticgraph.tensor import Tensor, toposort
 from staticgraph.types import Size, product
 
 from .fusion import FusionResult, Group, gather_index_axes, is_inline
@@ -172,6 +172,8 @@ class GroupLowering:
     def _operand(self, operand: Tensor, axes: Sequence[int | None], rank: int) -> Access:
         base, through = trace(operand, lambda each: each in self.fused.copied)
         if base in self.fused.inlined:
+            if base.op.name != "iota":
+                return Access(base, 0, (0,) * rank)
             assert through is not None
             upper = through[base.attrs["axis"]]
             axis = None if upper is None else axes[upper]
@@ -271,6 +273,8 @@ class GroupLowering:
 
     def _emit(self, reduces: bool) -> tuple[list[Statement], list[Statement]]:
         self.prelude: list[Statement] = []
+        body: list[Statement] = []
+        self.row_body = body
         self.values: dict[Tensor, str] = {}
         self.loads: dict[Access, str] = {}
         after: set[Tensor] = set()
@@ -280,7 +284,6 @@ class GroupLowering:
                 after.add(member)
             elif not self.group.axes_of(member):
                 self.values[member] = self._value(member, self.values, self.loads, self.prelude)
-        body: list[Statement] = []
         if reduces:
             self._emit_reductions(body)
         elif self.inner_axes:
@@ -445,14 +448,33 @@ class GroupLowering:
             return values[base]
         access = self.accesses[member, number]
         if base in self.fused.inlined:
+            if base.op.name != "iota":
+                return self._free_scalar(base)
             text = self._index(access)
             return text if str(base.dtype) == "int64" else f"{base.dtype}({text})"
         return self._load(access, loads, body)
+
+    def _free_scalar(self, node: Tensor) -> str:
+        """A scalar made of sizes and constants, computed once before the loops."""
+        for member in toposort([node]):
+            if member.op.kind == "elementwise" and member not in self.values:
+                operands = [self._free_operand(operand) for operand in member.inputs]
+                self.values[member] = self._formula(member, operands, self.prelude)
+        return self.values[node]
+
+    def _free_operand(self, node: Tensor) -> str:
+        if node.op.name == "size_of":
+            return self._converted_size(node)
+        return literal(node.attrs["value"]) if is_inline(node) else self.values[node]
 
     def _converted_size(self, node: Tensor) -> str:
         return self.parameters.extent(node.attrs["size"], literal=False)
 
     def _load(self, access: Access, loads: dict[Access, str], body: list[Statement]) -> str:
+        if not any(access.strides):
+            loads, body = self.loads, self.prelude
+        elif body is not self.row_body and all(access.strides[axis] == 0 for axis in self.inner_axes):
+            loads, body = self.loads, self.row_body
         name = loads.get(access)
         if name is None:
             self.reads.add(access.base)
@@ -478,6 +500,10 @@ class GroupLowering:
             name = self._name("index")
             body.append(Check(name, operands[0], size, self.parameters.check(self.check_of(member))))
             return name
+        return self._formula(member, operands, body)
+
+    def _formula(self, member: Tensor, operands: Sequence[str], body: list[Statement]) -> str:
+        op = member.op.name
         if op == "astype":
             return self._let(op, member, cast(operands[0], member.inputs[0].dtype, member.dtype), body)
         if member.op.scalar is None:

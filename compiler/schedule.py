@@ -149,9 +149,9 @@ class Scheduler:
         group = self.fused.group_of.get(node)
         if group is not None and group.at:
             return group
-        if node in self.fused.copied or (node.op.kind not in ("view", "leaf") and group is None):
-            return node
-        return None
+        if node in self.fused.inlined or (node.op.kind in ("view", "leaf") and node not in self.fused.copied):
+            return None
+        return node
 
     def _needs(self, item: Any) -> list[Any]:
         members = self.fused.members(item) if isinstance(item, Group) else [item]
