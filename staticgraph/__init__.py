@@ -1,12 +1,21 @@
 """staticgraph: define a symbolic graph, differentiate it, compile it, run it.
 
->>> import staticgraph as sg
+>>> import numpy as np, staticgraph as sg
 >>> x = sg.placeholder("x", shape=("batch", 64))
+>>> w = sg.variable(np.zeros((64, 10), "float32"), name="w")
+>>> loss = sg.mean(sg.square(x @ w))
+>>> step = sg.compile([x], loss, updates={w: w - 0.1 * sg.grad(loss, w)})
+
+Importing this imports NumPy and nothing else; Numba is loaded by the first call of `compile`.
 """
 
 from __future__ import annotations
 
-from .autodiff import grad, hessian, jacobian, jvp, stabilise, vjp
+from typing import TYPE_CHECKING, Any
+
+from . import nn, ops, optim
+from .api import compile
+from .autodiff import grad, hessian, jacobian, jvp, stabilise, verify_grad, vjp
 from .errors import (
     ArgumentError,
     DeviceError,
@@ -24,3 +33,21 @@ from .location import Location, name_scope
 from .ops import *
 from .tensor import Tensor
 from .types import Dim
+
+if TYPE_CHECKING:
+    from .runtime.executable import Executable
+
+__all__ = [
+    "ArgumentError", "DTypeError", "DeviceError", "Dim", "Executable", "GradientError", "Location", "OutOfRangeError",
+    "ShapeError", "StaticGraphError", "Tensor", "UnsupportedError", "VerificationError", "compile", "evaluate",
+    "format_graph", "grad", "hessian", "jacobian", "jvp", "name_scope", "nn", "optim", "stabilise", "verify_grad",
+    "vjp",
+]
+__all__ += ops.__all__
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Executable":  # imports Numba
+        from .runtime.executable import Executable
+        return Executable
+    raise AttributeError(f"module 'staticgraph' has no attribute '{name}'")

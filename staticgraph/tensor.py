@@ -162,7 +162,7 @@ class Tensor:
         return f"<Tensor {describe(self)}>"
 
     def __str__(self) -> str:
-        return _call("format_graph", self)
+        return str(functions["format_graph"](self))
 
     def __format__(self, spec: str) -> str:
         return format(describe(self), spec)
@@ -236,8 +236,9 @@ display_hook: Callable[[Tensor], str] | None = None
 """Set by viz for notebooks."""
 
 
-def _call(function: str, *args: Any) -> Any:
-    return functions[function](*args)
+def _call(function: str, *args: Any) -> Tensor:
+    result: Tensor = functions[function](*args)
+    return result
 
 
 _interned: weakref.WeakValueDictionary[Any, Tensor] = weakref.WeakValueDictionary()

@@ -392,7 +392,8 @@ def as_dtype(dtype: Any) -> np.dtype[Any]:
     if result.newbyteorder("=") not in SUPPORTED:
         names = ", ".join(str(each) for each in SUPPORTED)
         raise DTypeError(f"dtype {result} is not supported; supported are {names}")
-    return result.newbyteorder("=")
+    native: np.dtype[Any] = result.newbyteorder("=")
+    return native
 
 
 @dataclass(frozen=True)
