@@ -2,7 +2,9 @@
 
 Applied before differentiation and before compilation. Each row promises a result at least as accurate as the formula
 that was written (a few units in the last place aside), at every point where that formula has a value; the tests judge
-both sides against mpmath. Infinities and nan keep their meaning, or gain one (``log(exp(x))`` at 1000 is 1000).
+both sides against mpmath. Infinities and nan keep their meaning, or gain one (``log(exp(x))`` at inf is inf).
+Two exceptions: a row with +inf has no softmax at all (by hand, its finite elements came out as 0), and hypot(inf, nan)
+is inf, as in C.
 
 The tables are read bottom-up: by the time a rule sees ``log(softmax(x))``, a softmax written by hand is one already.
 """
@@ -12,9 +14,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..op import registry
+from ..op import broadcast, registry
 from ..tensor import Tensor
-from .pattern import Match, Pattern, attr, either, ops, rule, spread, var
+from .pattern import Match, Pattern, attr, either, kept_shape, ops, rule, spread, var
 
 a, b, c, x, y = var("a"), var("b"), var("c"), var("x"), var("y")
 axes = attr("axes")
@@ -31,15 +33,15 @@ def one_axis(found: Match) -> bool:
 
 
 def kept(reduced: Pattern) -> Pattern:
-    """A reduced tensor as it stands, or with its axes kept as size 1."""
-    return either(reduced, p.reshape(reduced))
+    """A reduced tensor as it stands, or with its axes kept."""
+    return either(reduced, spread(reduced, axes))
 
 
 # Cleaning up after other rules; the same bits.
 CANONICAL = (
     rule("negate-twice", p.negative(p.negative(x)), x, why="-(-x) is x", exact=True),
-    rule("reshape-twice", p.reshape(p.reshape(x), shape=attr("shape")), p.reshape(x, shape=attr("shape")),
-         why="one view instead of two", exact=True),
+    rule("stop-gradient-inside", p.stop_gradient(p.reshape(x, shape=attr("shape"))),
+         p.reshape(p.stop_gradient(x), shape=attr("shape")), why="one order of the two", exact=True),
 )
 
 
@@ -51,14 +53,13 @@ def same_axis(found: Match) -> bool:
     return tuple(found.bound["axes"]) == (found.bound["axis"],)
 
 
-def like_root(found: Match, result: Tensor) -> Tensor:
-    """The result in the shape of the node that is replaced (keepdims or not)."""
-    root = found.nodes[0]
-    return result if result.shape == root.shape else registry["reshape"](result, shape=root.shape)
-
-
 def to_logsumexp(found: Match) -> Tensor:
-    return like_root(found, registry["logsumexp"](found.bound["x"], axes=found.bound["axes"]))
+    """In the shape of the node that is replaced: reduced, or with its axes kept."""
+    shape, reduced = found.nodes[0].shape, tuple(found.bound["axes"])
+    result = registry["logsumexp"](found.bound["x"], axes=reduced)
+    if result.shape == shape:
+        return result
+    return broadcast(registry["reshape"](result, shape=kept_shape(result.shape, reduced)), shape)
 
 
 # A reduction and its exponentials: the row maximum has to come out first.
@@ -79,8 +80,7 @@ SOFTMAX = (
          lambda found: registry["log_softmax"](found.bound["x"], axis=found.bound["axes"][0]), where=one_axis,
          why="the maximum is taken out before it meets the sum"),
     rule("logsumexp", p.log(kept(p.sum(p.exp(x), axes=axes))), to_logsumexp, why="exp overflows"),
-    rule("logsumexp-shift", either(shift + shifted_log_sum, p.reshape(shift) + p.reshape(shifted_log_sum),
-                                   p.stop_gradient(p.reshape(p.max(x, axes=axes))) + p.reshape(shifted_log_sum)),
+    rule("logsumexp-shift", either(shift + shifted_log_sum, spread(shift, axes) + spread(shifted_log_sum, axes)),
          to_logsumexp, why="logsumexp takes the maximum out itself"),
 )
 
