@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import nn, ops, optim
+from . import api, nn, ops, optim
 from .api import compile
 from .autodiff import grad, hessian, jacobian, jvp, stabilise, verify_grad, vjp
 from .errors import (
@@ -35,7 +35,7 @@ from .tensor import Tensor
 from .types import Dim
 
 if TYPE_CHECKING:
-    from .runtime.executable import Executable
+    from .api import Executable
 
 __all__ = [
     "ArgumentError", "DTypeError", "DeviceError", "Dim", "Executable", "GradientError", "Location", "OutOfRangeError",
@@ -47,7 +47,6 @@ __all__ += ops.__all__
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Executable":  # imports Numba
-        from .runtime.executable import Executable
-        return Executable
+    if name == "Executable":
+        return api.Executable
     raise AttributeError(f"module 'staticgraph' has no attribute '{name}'")

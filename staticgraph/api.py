@@ -14,7 +14,14 @@ if TYPE_CHECKING:
     from .compiler.pipeline import Compilation
     from .runtime.executable import Executable
 
-__all__ = ["compile", "compile_only"]
+__all__ = ["Executable", "compile", "compile_only"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Executable":  # not imported above, because it brings Numba
+        from .runtime.executable import Executable
+        return Executable
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
 
 
 def compile(inputs: Sequence[Tensor] | Tensor, outputs: Any = (), *, updates: Any = None, device: str = "cpu",
