@@ -22,6 +22,7 @@ from .lower import GroupLowering, Lowered
 from .memory_plan import LiveBuffer, plan
 from .program import Argument, Buffer, Check, Kernel, Note, Step
 from .render.cpu import render
+from .render.cpu_matmul import render_matmul
 from .render.cpu_sort import render_argsort
 from .schedule import CopyWork, PlannedStep, Schedule
 from .specials import Place, whole
@@ -166,20 +167,16 @@ class Assembler:
                               Place(node, offset, strides), self.source_buffer)]
 
     def _draft_matmul(self, node: Tensor) -> None:
-        from .render.cpu_matmul import render_matmul, scratch_bytes
-
         a, b = (self._view(operand) for operand in node.inputs)
         batch = product(node.shape[:-2])
         m, n, k = node.shape[-2], node.shape[-1], node.inputs[0].shape[-1]
-        scratch = self._scratch((scratch_bytes(str(node.dtype), self.target),), "uint8")
         name, text = render_matmul(str(node.dtype), self.target)
         sizes = [batch, m, n, k, *self._matrix_strides(node.inputs[0], a), *self._matrix_strides(node.inputs[1], b)]
         size = node.dtype.itemsize
         arguments = [Argument("buffer", self.source_buffer(a.base), a.offset * size),
                      Argument("buffer", self.source_buffer(b.base), b.offset * size),
-                     Argument("buffer", self.buffer_of(node)), *(Argument("size", each) for each in sizes),
-                     Argument("buffer", scratch)]
-        self.drafts.append(_Draft(text, name, arguments, batch * m, "compute", {self.buffer_of(node), scratch}, [node],
+                     Argument("buffer", self.buffer_of(node)), *(Argument("size", each) for each in sizes)]
+        self.drafts.append(_Draft(text, name, arguments, batch * m, "compute", {self.buffer_of(node)}, [node],
                                   2 * batch * m * n * k, f"library {name}\n"))
 
     def _matrix_strides(self, operand: Tensor, view: View) -> list[Size]:
