@@ -1,0 +1,3 @@
+"""Optimizers: updates of parameters as graph, for ``sg.compile(..., updates=optimizer.updates(loss, parameters))``."""
+
+from .optimizers import *

@@ -1,0 +1,75 @@
+"""Functions for neural networks: activations, normalisation and losses.
+
+Level: tensor graph. Nothing here is an op of its own: each function wraps a primitive or composite, so that
+gradients, stability rules and fusion come with it. A loss gives one number an element (or a row) unless `reduction`
+says otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from ..errors import ArgumentError
+from ..op import as_tensor
+from ..ops import composite
+from ..ops.composite import gelu, layer_norm, log_softmax, silu, softmax
+from ..ops.elementwise import absolute, astype, minimum, relu, sigmoid, softplus, tanh
+from ..ops.indexing import take_along_axis
+from ..ops.movement import reshape
+from ..ops.reduction import mean, sum
+from ..tensor import Tensor
+
+__all__ = [
+    "Reduction", "binary_cross_entropy", "cross_entropy", "gelu", "huber", "layer_norm", "log_softmax", "mse", "nll",
+    "reduce_loss", "relu", "sigmoid", "silu", "softmax", "softplus", "tanh",
+]
+
+Reduction = Literal["none", "mean", "sum"]
+
+
+def reduce_loss(losses: Tensor, reduction: Reduction) -> Tensor:
+    """The losses as they are ("none"), their mean or their sum."""
+    if reduction == "none":
+        return losses
+    if reduction == "mean":
+        return mean(losses)
+    if reduction == "sum":
+        return sum(losses)
+    raise ArgumentError(f'a loss has the reductions "none", "mean" and "sum", not {reduction!r}')
+
+
+def cross_entropy(logits: Any, labels: Any, reduction: Reduction = "none") -> Tensor:
+    """-log(softmax(logits)) of the label, row by row over the last axis.
+
+    labels: class numbers of the shape of the logits without the last axis, or probabilities of the logits' shape.
+    """
+    return reduce_loss(composite.cross_entropy(logits, labels), reduction)
+
+
+def nll(log_probabilities: Any, labels: Any, reduction: Reduction = "none") -> Tensor:
+    """Negative log-likelihood: minus the entry of each row that the label names; rows lie along the last axis."""
+    rows, labels = as_tensor(log_probabilities), as_tensor(labels)
+    chosen = take_along_axis(rows, reshape(labels, (*labels.shape, 1)), axis=-1)
+    return reduce_loss(-reshape(chosen, labels.shape), reduction)
+
+
+def mse(predictions: Any, targets: Any, reduction: Reduction = "none") -> Tensor:
+    """The squared difference."""
+    return reduce_loss(composite.mse(predictions, targets), reduction)
+
+
+def huber(predictions: Any, targets: Any, delta: float = 1.0, reduction: Reduction = "none") -> Tensor:
+    """Half the squared difference where that is below `delta`, from there on a straight line of the same slope."""
+    distance = absolute(as_tensor(predictions) - targets)
+    near = minimum(distance, delta)
+    return reduce_loss(near * (distance - 0.5 * near), reduction)
+
+
+def binary_cross_entropy(logits: Any, targets: Any, reduction: Reduction = "none") -> Tensor:
+    """-log(sigmoid(logits)) where the target is 1, -log(1 - sigmoid(logits)) where it is 0, and between in proportion.
+
+    Both parts are softplus, which keeps the digits of small losses.
+    """
+    logits, targets = as_tensor(logits), as_tensor(targets)
+    share = astype(targets, logits.dtype) if targets.dtype.kind in "biu" else targets
+    return reduce_loss(share * softplus(-logits) + (1 - share) * softplus(logits), reduction)

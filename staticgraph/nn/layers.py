@@ -1,0 +1,232 @@
+"""Layers: variables, and the graph that is built on them when the layer is called.
+
+Level: tensor graph. A layer holds no values and runs nothing: calling it builds nodes, inside of a name scope, from its
+variables. Parameters are found through the layer's attributes, in the order in which they were assigned, through lists,
+tuples, dicts and other layers; one that is shared counts once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from ..errors import ArgumentError, ShapeError
+from ..location import name_scope
+from ..op import as_tensor
+from ..ops.elementwise import tanh
+from ..ops.indexing import take
+from ..ops.leaf import variable
+from ..tensor import Tensor
+from . import functional, initialisers
+from .functional import Reduction
+from .initialisers import Generator, Initialiser, initialiser
+
+__all__ = [
+    "CrossEntropyLoss", "Embedding", "GELU", "Layer", "LayerNorm", "Linear", "MSELoss", "ReLU", "SiLU", "Sequential",
+    "Sigmoid", "Softmax", "Softplus", "Tanh",
+]
+
+
+class Layer:
+    """Base of layers: assign variables and layers as attributes, and say in `forward` what is built of them.
+
+    >>> class Residual(sg.nn.Layer):
+    ...     def __init__(self, inner):
+    ...         self.inner = inner
+    ...     def forward(self, x):
+    ...         return x + self.inner(x)
+    """
+
+    name: str | None = None
+
+    def forward(self, *inputs: Any) -> Tensor:
+        """The layer's result as graph."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward()")
+
+    def __call__(self, *inputs: Any) -> Tensor:
+        with name_scope(self.name or type(self).__name__.lower()):
+            return self.forward(*inputs)
+
+    def parameters(self) -> list[Tensor]:
+        """All variables of this layer and of those inside, each once, in the order of assignment."""
+        found: dict[int, Tensor] = {}
+        seen: set[int] = set()
+        stack: list[Any] = [self]
+        while stack:
+            value = stack.pop()
+            if isinstance(value, Tensor):
+                if value.op.name == "variable":
+                    found.setdefault(id(value), value)
+            elif isinstance(value, Layer | list | tuple | dict) and id(value) not in seen:
+                seen.add(id(value))
+                stack.extend(reversed(list(_held(value))))
+        return list(found.values())
+
+
+def _held(value: Any) -> Iterator[Any]:
+    if isinstance(value, Layer):
+        yield from vars(value).values()
+    else:
+        yield from value.values() if isinstance(value, dict) else value
+
+
+class Linear(Layer):
+    """x @ weight + bias: samples are rows, weight is (inputs, outputs), bias (outputs) and starts at zero.
+
+    init: the name of an initialiser, or a function (shape, generator, dtype) -> array. Variables are called
+    ``<name>.weight`` and ``<name>.bias``.
+    """
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = True, *, generator: Generator = None,
+                 init: str | Initialiser = "he", dtype: Any = "float32", name: str = "linear") -> None:
+        self.name = name
+        self.weight = variable(initialiser(init)((inputs, outputs), generator, dtype), f"{name}.weight")
+        self.bias = variable(initialisers.zeros((outputs,), dtype=dtype), f"{name}.bias") if bias else None
+
+    def forward(self, x: Any) -> Tensor:
+        y = as_tensor(x) @ self.weight
+        return y if self.bias is None else y + self.bias
+
+
+class Embedding(Layer):
+    """A row of the (count, width) table for each index; indices are integers of any shape."""
+
+    def __init__(self, count: int, width: int, *, generator: Generator = None, init: str | Initialiser = "normal",
+                 dtype: Any = "float32", name: str = "embedding") -> None:
+        self.name = name
+        self.weight = variable(initialiser(init)((count, width), generator, dtype), f"{name}.weight")
+
+    def forward(self, indices: Any) -> Tensor:
+        return take(self.weight, indices, axis=0)
+
+
+class LayerNorm(Layer):
+    """Mean 0 and variance 1 over the last axes, which have the sizes `shape`, then a learned scale and shift."""
+
+    def __init__(self, shape: int | Sequence[int], *, eps: float = 1e-5, affine: bool = True, dtype: Any = "float32",
+                 name: str = "layer_norm") -> None:
+        self.name = name
+        self.shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        self.eps = eps
+        self.weight = variable(initialisers.ones(self.shape, dtype=dtype), f"{name}.weight") if affine else None
+        self.bias = variable(initialisers.zeros(self.shape, dtype=dtype), f"{name}.bias") if affine else None
+
+    def forward(self, x: Any) -> Tensor:
+        x = as_tensor(x)
+        count = len(self.shape)
+        if x.shape[x.ndim - count:] != self.shape:
+            raise ShapeError(f"LayerNorm: needed the last axes to be {self.shape}, got {x.type}")
+        return functional.layer_norm(x, self.weight, self.bias, axes=tuple(range(-count, 0)), eps=self.eps)
+
+
+class Sequential(Layer):
+    """Layers (or functions of one tensor) one after the other: ``Sequential(a, b)`` or ``Sequential([a, b])``."""
+
+    def __init__(self, *layers: Any, name: str = "sequential") -> None:
+        self.name = name
+        self.layers: list[Callable[[Any], Tensor]] = []
+        for layer in layers[0] if len(layers) == 1 and isinstance(layers[0], list | tuple) else layers:
+            self.append(layer)
+
+    def append(self, layer: Callable[[Any], Tensor]) -> None:
+        """Add a layer at the end; graphs that exist already stay as they are."""
+        if not callable(layer):
+            raise ArgumentError(f"Sequential: a layer is a Layer or a function of one tensor, got {layer!r}")
+        self.layers.append(layer)
+
+    def forward(self, x: Any) -> Tensor:
+        result = as_tensor(x)
+        for number, layer in enumerate(self.layers):
+            with name_scope(str(number)):
+                result = layer(result)
+        return result
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Callable[[Any], Tensor]]:
+        return iter(self.layers)
+
+    def __getitem__(self, number: int) -> Callable[[Any], Tensor]:
+        return self.layers[number]
+
+
+# Activations as layers.
+
+
+class ReLU(Layer):
+    """max(x, 0); the gradient at 0 is 0."""
+
+    def forward(self, x: Any) -> Tensor:
+        return functional.relu(x)
+
+
+class GELU(Layer):
+    """x times the normal distribution function of x, or its "tanh" approximation."""
+
+    def __init__(self, approximate: str = "none") -> None:
+        self.approximate = approximate
+
+    def forward(self, x: Any) -> Tensor:
+        return functional.gelu(x, approximate=self.approximate)
+
+
+class SiLU(Layer):
+    """x * sigmoid(x)."""
+
+    def forward(self, x: Any) -> Tensor:
+        return functional.silu(x)
+
+
+class Sigmoid(Layer):
+    """1 / (1 + exp(-x))."""
+
+    def forward(self, x: Any) -> Tensor:
+        return functional.sigmoid(x)
+
+
+class Tanh(Layer):
+    """The hyperbolic tangent."""
+
+    def forward(self, x: Any) -> Tensor:
+        return tanh(x)
+
+
+class Softplus(Layer):
+    """log(1 + exp(x))."""
+
+    def forward(self, x: Any) -> Tensor:
+        return functional.softplus(x)
+
+
+class Softmax(Layer):
+    """exp(x) / sum(exp(x)) along an axis."""
+
+    def __init__(self, axis: int = -1) -> None:
+        self.axis = axis
+
+    def forward(self, x: Any) -> Tensor:
+        return functional.softmax(x, axis=self.axis)
+
+
+# Losses as layers.
+
+
+class CrossEntropyLoss(Layer):
+    """`cross_entropy(logits, labels)`, its mean unless `reduction` says otherwise."""
+
+    def __init__(self, reduction: Reduction = "mean") -> None:
+        self.reduction = reduction
+
+    def forward(self, logits: Any, labels: Any) -> Tensor:
+        return functional.cross_entropy(logits, labels, self.reduction)
+
+
+class MSELoss(Layer):
+    """`mse(predictions, targets)`, its mean unless `reduction` says otherwise."""
+
+    def __init__(self, reduction: Reduction = "mean") -> None:
+        self.reduction = reduction
+
+    def forward(self, predictions: Any, targets: Any) -> Tensor:
+        return functional.mse(predictions, targets, self.reduction)
