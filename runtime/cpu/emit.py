@@ -278,7 +278,8 @@ def function(name: str, body: Body, arity: int, accepts: Callable[[Any], bool] =
 def leaf(name: str, resolve: Callable[..., Any], arity: int, doc: str = "") -> Any:
     """A Numba intrinsic called `name`; resolve(*types) gives (signature, code generator).
 
-    Numba reads the number of operands from the definition's own signature, hence one lambda for each.
+    Numba reads the number of operands from the definition's own signature, hence one lambda for each. Literals come as
+    literal types, or `common` could not tell them from int64.
     """
     definition: Any = (
         lambda context: resolve(),
@@ -289,4 +290,4 @@ def leaf(name: str, resolve: Callable[..., Any], arity: int, doc: str = "") -> A
     )[arity]
     definition.__name__ = definition.__qualname__ = name
     definition.__doc__ = doc
-    return intrinsic(definition)
+    return intrinsic(prefer_literal=True)(definition)

@@ -18,6 +18,7 @@ Memory (pointers.py): `pointer_<dtype>(args, slot)`, `local_<dtype>(size)`, `ext
 Operators (operators.py, integer_math.py): what Python's operators lack or do differently from NumPy.
 Mathematics (vector_math.py, trigonometry.py, error_function.py, power.py): straight-line code that vectorises, for both
 float widths, without float64 in float32 code; the exceptions are listed in integer_math.SCALAR_LIBM.
+Matrices (gemm.py): `pack_panel`, `multiply_panel`.
 Literals: `float32(0.5)`, `int8(3)`, ... are NumPy's scalar types, which Numba reads as typed constants.
 """
 
@@ -28,7 +29,7 @@ from typing import Any
 
 from numpy import bool_, float32, float64, int8, int16, int32, int64, uint8, uint16, uint32, uint64
 
-from . import error_function, integer_math, operators, pointers, power, trigonometry, vector_math
+from . import error_function, gemm, integer_math, operators, pointers, power, trigonometry, vector_math
 from .pointers import address, extent, fail, shift
 
 NAMES: dict[str, Any] = {
@@ -40,6 +41,7 @@ NAMES: dict[str, Any] = {
     "bool_": bool_, "inf": inf, "nan": nan,
     **operators.FUNCTIONS, **integer_math.FUNCTIONS,
     **vector_math.FUNCTIONS, **trigonometry.FUNCTIONS, **error_function.FUNCTIONS, **power.FUNCTIONS,
+    **gemm.FUNCTIONS,
 }
 """Everything a kernel may import, by name."""
 

@@ -116,6 +116,7 @@ ROUNDING = {
     "ceil": ("ceil", "The smallest integral value not below x."),
     "trunc": ("trunc", "x without its fraction."),
     "round": ("rint", "The nearest integral value, ties to even."),
+    "round_half_even": ("rint", "The nearest integral value, ties to even."),
     "rint": ("rint", "The nearest integral value, ties to even."),
 }
 

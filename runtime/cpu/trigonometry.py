@@ -7,8 +7,8 @@ close to a multiple of pi/2 as a float can (2**-30 for float32, 2**-62 for float
                      integer, modulo 2**64, is n in its top two bits and the fraction below (Payne and Hanek).
   float64 to 2**40   n * pi/2 is subtracted in three parts (Cody and Waite; the first subtraction is exact under fma).
   float64 above      x = s * 2**(64*q); the product of s with 2/pi * 2**(64*q) modulo 2**14 in five parts, of which
-                     every partial product gives up its whole number. The parts are chosen by comparisons: a table would be
-                     a gather, which LLVM refuses on some machines, and with it the whole loop.
+                     every partial product gives up its whole number. The parts are chosen by comparisons: a table would
+                     be a gather, which LLVM refuses on some machines, and with it the whole loop.
 """
 
 from __future__ import annotations

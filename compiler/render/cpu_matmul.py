@@ -1,0 +1,127 @@
+"""The matmul kernel of the CPU as text: c[batch, m, n] = a[batch, m, k] @ b[batch, k, n].
+
+One text serves every matmul of a dtype: sizes and strides are arguments, only the shape of the register tile depends on
+the target. Argument table: a, b, c (addresses), batch, m, n, k, the strides (batch, row, column) of a and those of b,
+in elements; strides may be 0 or negative. c is contiguous. Parallel iterations are the rows of c over all batches.
+
+Invariant: an element of c is the sum over blocks of DEPTH steps of k, each block one chain of multiply-adds in the
+order of k. That holds for every tile and panel, so no result depends on `start` and `stop`, or on other rows and
+columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..target import Target
+
+DEPTH = 256
+"""Steps of k in one packed panel of b: with WIDE columns it fits the second level of cache beside a block of a."""
+
+DIRECT_ROWS = 24
+"""With fewer rows than this a panel of b is read where it lies, if that is possible: packing would not pay."""
+
+FLOATS = {"float32": 4, "float64": 8}
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Register tiles: rows x vectors of `lanes` elements for wide panels, rows x one vector for narrow ones."""
+
+    lanes: int
+    rows: int
+    vectors: int
+    narrow_rows: int
+
+    @property
+    def wide(self) -> int:
+        return self.vectors * self.lanes
+
+
+def tiles_of(dtype: str, target: Target) -> Tiles:
+    """As many sums as registers allow, beside one row of b and a factor of a: 32 registers with AVX-512 and NEON, else
+    16."""
+    lanes = max(2, target.vector_bytes // FLOATS[dtype])
+    if target.vector_bytes >= 64 or "+neon" in target.features:
+        return Tiles(lanes, 6, 4, 12)
+    return Tiles(lanes, 6, 2, 12)
+
+
+def render_matmul(dtype: str, target: Target) -> tuple[str, str]:
+    """(name, text) of the kernel."""
+    name = f"matmul_{dtype}"
+    return name, _float_text(name, dtype, tiles_of(dtype, target)) if dtype in FLOATS else _plain_text(name, dtype)
+
+
+def _float_text(name: str, dtype: str, tiles: Tiles) -> str:
+    lanes, wide = tiles.lanes, tiles.wide
+    return f"""\
+from staticgraph.runtime.cpu.language import {dtype}, extent, local_{dtype}, multiply_panel, pack_panel, \\
+    pointer_{dtype}, shift
+
+
+def {name}(args, start, stop):
+    a, b, c = pointer_{dtype}(args, 0), pointer_{dtype}(args, 1), pointer_{dtype}(args, 2)
+    m, n, k = extent(args, 4), extent(args, 5), extent(args, 6)
+    a_batch, a_row, a_col = extent(args, 7), extent(args, 8), extent(args, 9)
+    b_batch, b_row, b_col = extent(args, 10), extent(args, 11), extent(args, 12)
+    packed = local_{dtype}({DEPTH * wide})
+    edge = local_{dtype}({max(tiles.rows * wide, tiles.narrow_rows * lanes)})
+    if k == 0:
+        for i in range(start * n, stop * n):
+            c[i] = {dtype}(0)
+        return
+    while start < stop:
+        # the rows of one matrix of the batch
+        item = start // m
+        row = start - item * m
+        rows = min(m - row, stop - start)
+        for depth in range(0, k, {DEPTH}):
+            steps = min(k - depth, {DEPTH})
+            left = shift(a, item * a_batch + row * a_row + depth * a_col)
+            column = 0
+            while column < n:
+                # a panel of b is read where it lies, or packed, filled up to whole vectors
+                width = {wide} if n - column > {lanes} else {lanes}
+                columns = min(n - column, width)
+                right = shift(b, item * b_batch + depth * b_row + column * b_col)
+                right_row = b_row
+                if b_col != 1 or columns < width or rows >= {DIRECT_ROWS}:
+                    pack_panel({lanes}, packed, right, b_row, b_col, steps, width, columns)
+                    right = packed
+                    right_row = width
+                multiply_panel({lanes}, {tiles.vectors}, {tiles.rows}, {tiles.narrow_rows}, left, right,
+                               shift(c, start * n + column), edge, a_row, a_col, rows, right_row, n, steps, columns,
+                               depth == 0)
+                column += columns
+        start += rows
+"""
+
+
+def _plain_text(name: str, dtype: str) -> str:
+    """Integers wrap around; a bool is whether any pair of factors is True. The sums run along whole rows of c."""
+    zero = "False" if dtype == "bool" else f"{dtype}(0)"
+    add = "c[place + j] or (factor and b[right + j * b_col])" if dtype == "bool" else \
+        f"{dtype}(c[place + j] + factor * b[right + j * b_col])"
+    literal = "" if dtype == "bool" else f"{dtype}, "
+    return f"""\
+from staticgraph.runtime.cpu.language import {literal}extent, pointer_{dtype}
+
+
+def {name}(args, start, stop):
+    a, b, c = pointer_{dtype}(args, 0), pointer_{dtype}(args, 1), pointer_{dtype}(args, 2)
+    m, n, k = extent(args, 4), extent(args, 5), extent(args, 6)
+    a_batch, a_row, a_col = extent(args, 7), extent(args, 8), extent(args, 9)
+    b_batch, b_row, b_col = extent(args, 10), extent(args, 11), extent(args, 12)
+    for row in range(start, stop):
+        item = row // m
+        left = item * a_batch + (row - item * m) * a_row
+        place = row * n
+        for j in range(n):
+            c[place + j] = {zero}
+        for p in range(k):
+            factor = a[left + p * a_col]
+            right = item * b_batch + p * b_row
+            for j in range(n):
+                c[place + j] = {add}
+"""
