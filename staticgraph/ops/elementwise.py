@@ -81,9 +81,17 @@ sign: Op = primitive("sign", doc="-1, 0 or 1; nan stays nan.", infer=_arithmetic
                  scalar="sign({0})", vjp=_no_step, examples=_one_any)
 square = primitive("square", doc="Elementwise x*x.", infer=elementwise, operands="number", ref=np.square,
                    scalar="square({0})", vjp=lambda ct, y, x: (ct * (2 * x),), examples=_one_any)
-reciprocal = primitive("reciprocal", doc="Elementwise 1/x; of integers, the integer part.", infer=elementwise,
-                       operands="number", ref=np.reciprocal, scalar="reciprocal({0})",
-                       vjp=lambda ct, y, x: (-(ct * y * y),), examples=_one_any)
+_reciprocal = primitive("reciprocal", doc="Elementwise 1/x.", infer=floating, ref=np.reciprocal,
+                        scalar="reciprocal({0})", vjp=lambda ct, y, x: (-(ct * y * y),), examples=_one_any)
+
+
+def reciprocal(x: Any) -> Tensor:
+    """1/x; of an integer its integer part, as in NumPy, with 0 for 0 as integer division has it."""
+    x = as_tensor(x)
+    if x.dtype.kind == "f":
+        return _reciprocal(x)
+    x = astype(x, np.int8) if x.dtype.kind == "b" else x
+    return where(abs(x) == 1, x, 0)
 
 
 def _pow_vjp(ct: Tensor, y: Tensor, x: Tensor, exponent: Tensor) -> tuple[Tensor, Tensor]:

@@ -27,7 +27,8 @@ def _integral(function: Any) -> Any:
 
 # What NumPy calls each op; erf and its like, which NumPy lacks, are checked against mpmath below.
 UNARY = {
-    "negative": np.negative, "abs": np.abs, "sign": np.sign, "square": np.square, "reciprocal": np.reciprocal,
+    "negative": np.negative, "abs": np.abs, "sign": np.sign, "square": np.square,
+    "reciprocal": lambda x: reciprocal_of(x),
     "sqrt": np.sqrt, "exp": np.exp, "exp2": np.exp2, "expm1": np.expm1, "log": np.log, "log1p": np.log1p,
     "log2": np.log2, "log10": np.log10, "sin": np.sin, "cos": np.cos, "tan": np.tan, "sinh": np.sinh, "cosh": np.cosh,
     "tanh": np.tanh, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "asinh": np.arcsinh,
@@ -75,6 +76,13 @@ def in_numpy(name: str, numpy_function: Any, *arrays: Any) -> Any:
         arrays = tuple(array.astype(np.float64) for array in arrays)
     with np.errstate(all="ignore"):
         return np.asarray(numpy_function(*arrays))
+
+
+def reciprocal_of(x: Any) -> Any:
+    if x.dtype.kind == "f":
+        return np.reciprocal(x)
+    zero = x == 0  # NumPy's result is undefined there
+    return np.where(zero, 0, np.reciprocal(np.where(zero, 1, x).astype(np.int8 if x.dtype == bool else x.dtype)))
 
 
 def applies(name: str, dtype: str) -> bool:
