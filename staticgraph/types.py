@@ -268,7 +268,32 @@ def floor_divide(a: Size, b: Size) -> Size:
         return exact
     if isinstance(a, int) and isinstance(b, int):
         return a // b
+    if isinstance(b, int) and b > 0:
+        return _divide_terms(a, b)
     return Dim({(Atom("floordiv", args=(a, b)),): 1})
+
+
+def _divide_terms(a: Size, b: int) -> Size:
+    """``a // b`` with all that divides taken out: (4*n + 7)//4 is n + 1 and ((n)//2 + 1)//2 is (n + 2)//4."""
+    whole: dict[Monomial, int] = {}
+    rest: dict[Monomial, int] = {}
+    for mono, coefficient in terms_of(a).items():
+        if mono and coefficient % b:
+            rest[mono] = coefficient
+        else:
+            whole[mono], rest[mono] = divmod(coefficient, b)
+    remainder = simplify_terms(rest)
+    if isinstance(remainder, int):
+        return simplify_terms(whole)
+    for mono, coefficient in rest.items():
+        if coefficient == 1 and len(mono) == 1 and mono[0].kind == "floordiv":
+            dividend, divisor = mono[0].args
+            if isinstance(divisor, int) and divisor > 0:
+                others = remainder - Dim({mono: 1})
+                nested: Size = simplify_terms(whole) + floor_divide(dividend + others * divisor, divisor * b)
+                return nested
+    whole[(Atom("floordiv", args=(remainder, b)),)] = 1
+    return simplify_terms(whole)
 
 
 def modulo(a: Size, b: Size) -> Size:
@@ -295,8 +320,25 @@ def _choose(kind: str, a: Size, b: Size) -> Size:
     if sign is not None:
         smaller, larger = (b, a) if sign >= 0 else (a, b)
         return smaller if kind == "min" else larger
+    for one, other in ((a, b), (b, a)):
+        nested = _alternatives(one)
+        if nested is not None and nested[0] == kind:
+            # max(max(p, q), b) is max(p, b) where q is never above b
+            for kept, dropped in (nested[1:], nested[:0:-1]):
+                if sign_of(other - dropped if kind == "max" else dropped - other) == 1:
+                    return _choose(kind, kept, other)
     first, second = sorted((a, b), key=str)
     return Dim({(Atom(kind, args=(first, second)),): 1})
+
+
+def _alternatives(size: Size) -> tuple[str, Size, Size] | None:
+    """("max", p, q) for a size that is max(p, q), as n - min(n, 3) is max(0, n - 3); None if there is no such term."""
+    for mono, coefficient in terms_of(size).items():
+        if len(mono) == 1 and mono[0].kind in ("min", "max"):
+            kind = mono[0].kind if coefficient > 0 else {"min": "max", "max": "min"}[mono[0].kind]
+            rest = size - coefficient * Dim({mono: 1})
+            return kind, rest + coefficient * mono[0].args[0], rest + coefficient * mono[0].args[1]
+    return None
 
 
 def sign_of(size: Size) -> int | None:
@@ -304,7 +346,15 @@ def sign_of(size: Size) -> int | None:
     if isinstance(size, int):
         return 1 if size >= 0 else -1
     signs = {_sign_of_term(mono, coefficient) for mono, coefficient in size.terms}
-    return signs.pop() if len(signs) == 1 else None
+    if len(signs) == 1 and None not in signs:
+        return signs.pop()
+    nested = _alternatives(size)
+    if nested is None:
+        return None
+    kind, *choices = nested
+    enough = 1 if kind == "max" else -1
+    found = [sign_of(choice) for choice in choices]
+    return enough if enough in found else -enough if found == [-enough] * 2 else None
 
 
 def _sign_of_term(mono: Monomial, coefficient: int) -> int | None:

@@ -153,7 +153,8 @@ def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None) -> Te
     if isinstance(start, Dim) or isinstance(stop, Dim):
         if floats:
             raise ArgumentError(f"arange: a symbolic range needs integer ends and step, got {start}, {stop}, {step}")
-        count = maximum_size(0, -floor_divide(start - stop, int(step)))
+        distance_, stride = (stop - start, int(step)) if step > 0 else (start - stop, -int(step))
+        count = maximum_size(0, floor_divide(distance_ + stride - 1, stride))
     else:
         count = max(0, math.ceil((stop - start) / step))
     ramp: Tensor = iota(shape=(count,), axis=0, dtype=target)

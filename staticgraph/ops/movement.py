@@ -100,13 +100,14 @@ def _fill_in(x: Tensor, shape: Shape) -> Shape:
     return tuple(quotient if size == -1 else size for size in shape)
 
 
-def expand_dims(x: Any, axis: Any) -> Tensor:
+def expand_dims(x: Any, axis: Any = 0) -> Tensor:
     """x with an axis of size 1 put in at `axis`, or at each of several; positions are those of the result."""
     x = as_tensor(x)
-    count = len(axis) if isinstance(axis, Sequence) else 1
-    places = normalise_axes("expand_dims", x, (axis,) if axis is None else axis, x.ndim + count)
+    axes = axis if isinstance(axis, Sequence) else (axis,)
+    rank = x.ndim + len(axes)
+    places = normalise_axes("expand_dims", x, axes, rank)
     sizes = iter(x.shape)
-    return reshape(x, tuple(1 if number in places else next(sizes) for number in range(x.ndim + count)))
+    return reshape(x, tuple(1 if number in places else next(sizes) for number in range(rank)))
 
 
 def squeeze(x: Any, axis: Any = None) -> Tensor:

@@ -190,6 +190,14 @@ def test_expand_dims(axis: Any) -> None:
     check(lambda x: sg.expand_dims(x, axis), lambda x: np.expand_dims(x, axis), numbers(2, 3))
 
 
+def test_expand_dims_errors() -> None:
+    x = x_(2)
+    with pytest.raises(sg.ShapeError, match=r"^expand_dims: axis 2 is out of range\n.*\n  needed an axis of 2 dimensions"):
+        sg.expand_dims(x, 2)
+    with pytest.raises(sg.ArgumentError, match="None of type NoneType is not an axis"):
+        sg.expand_dims(x, None)
+
+
 def test_squeeze() -> None:
     check(sg.squeeze, np.squeeze, numbers(1, 3, 1), symbolic=False)
     check(lambda x: sg.squeeze(x, 0), lambda x: np.squeeze(x, 0), numbers(1, 3, 1), symbolic=False)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import staticgraph as sg
+from staticgraph.tensor import toposort
 
 from .cases import check, numbers
 
@@ -255,3 +256,31 @@ def test_errors() -> None:
         x[np.array([True, False, True])]
     with pytest.raises(sg.ShapeError, match=r"mask of shape \(3,\) does not fit"):
         x_("n")[np.array([True, False, True])]
+
+
+def test_slices_of_slices_have_the_sizes_of_one_slice() -> None:
+    """So that stencils, and differences taken twice, need no guards."""
+    x = x_("n")
+    assert x[1:][1:] is x[2:] and x[:-1][:-1] is x[:-2] and x[1:][:-1] is x[:-1][1:]
+    assert x[1:][:-1].shape == x[1:-1].shape and x[::2][::2].shape == x[::4].shape
+    twice = sg.diff(sg.diff(x))
+    assert twice.shape == (x[2:] - 2 * x[1:-1] + x[:-2]).shape == x[2:].shape
+    assert not any(node.guards for node in toposort([twice, x[2:] - x[1:-1]]))
+
+
+@pytest.mark.parametrize("key", [slice(1, None), slice(None, None, -2), slice(-3, 9, 3), [0, 2, 0],
+                                 (slice(None), [1, 1]), ([0, 1], [1, 1]), -1, (..., 0), (None, 1)])
+def test_gradients_twice(key: Any) -> None:
+    """y = x[key], z = sum(w * y**3): both gradients are known, and go through every rule and its own gradient."""
+    rng = np.random.default_rng(4)
+    x = x_("n", "m", dtype="float64")
+    value, v = rng.standard_normal((4, 3)), rng.standard_normal((4, 3))
+    picked = value[key]
+    w = rng.standard_normal(picked.shape)
+    first = sg.grad(sg.sum(sg.constant(w) * x[key] ** 3), x)
+    second = sg.grad(sg.sum(first * v), x)
+    expected = [np.zeros((4, 3)), np.zeros((4, 3))]
+    np.add.at(expected[0], key, 3 * w * picked ** 2)
+    np.add.at(expected[1], key, 6 * w * picked * v[key])
+    for result, wanted in zip(sg.evaluate([first, second], {x: value}), expected, strict=True):
+        np.testing.assert_allclose(result, wanted, rtol=1e-12, atol=1e-12)
