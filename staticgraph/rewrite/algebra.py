@@ -54,6 +54,10 @@ def is_integer(found: Match) -> bool:
     return bool(found.nodes[0].dtype.kind in "iu")
 
 
+def is_signed(found: Match) -> bool:
+    return bool(found.nodes[0].dtype.kind in "if")
+
+
 def is_number(found: Match) -> bool:
     return bool(found.nodes[0].dtype.kind != "b")
 
@@ -92,7 +96,8 @@ SIGNS = (
     rule("subtract-negative", a - (-b), a + b, why="one operation", exact=True),
     rule("product-of-negatives", -a * -b, a * b, why="signs cancel", exact=True),
     rule("quotient-of-negatives", -a / -b, a / b, why="signs cancel", exact=True),
-    rule("sign-lost", either(p.abs(-x), p.abs(p.abs(x))), p.abs(x), why="abs drops the sign", exact=True),
+    rule("sign-lost", either(p.abs(-x), p.abs(p.abs(x))), p.abs(x), where=is_signed, why="abs drops the sign",
+         exact=True),
     rule("square-of-negative", either(p.square(-x), p.square(p.abs(x))), p.square(x), why="square drops the sign",
          exact=True),
     rule("abs-of-nonnegative", p.abs(x), x, where=x_nonnegative, why="x has no sign", exact=True),

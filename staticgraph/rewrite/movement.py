@@ -80,11 +80,12 @@ def reduce_source(found: Match) -> tuple[Tensor, Size]:
     source: Tensor = found.bound["x"]
     copies = [axis for axis in root.attrs["axes"] if axis in stretched_axes(source, stretched)]
     extra = stretched.ndim - source.ndim
-    rest = tuple(axis - extra for axis in root.attrs["axes"] if axis not in copies)
-    reduced = build(root.op, [source], {"axes": rest}) if rest else source
-    gone = {axis - extra for axis in copies}
-    kept = [size for axis, size in enumerate(source.shape) if axis not in rest and axis not in gone]
-    return broadcast(reshape(reduced, tuple(kept)), root.shape), product(stretched.shape[axis] for axis in copies)
+    inner = tuple(axis - extra for axis in root.attrs["axes"] if axis >= extra)
+    if set(copies) == set(root.attrs["axes"]):  # nothing is left to reduce: the axes of size 1 go by reshape
+        reduced = reshape(source, tuple(size for axis, size in enumerate(source.shape) if axis not in inner))
+    else:
+        reduced = build(root.op, [source], {"axes": inner})
+    return broadcast(reduced, root.shape), product(stretched.shape[axis] for axis in copies)
 
 
 def sum_of_copies(found: Match) -> Tensor | None:

@@ -12,7 +12,7 @@ matched, and the name of the node that they replace.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from .. import location
@@ -36,10 +36,10 @@ class RuleSet:
             for root in rule.roots():
                 self.by_root.setdefault(root, []).append(rule)
 
-    def apply(self, node: Tensor, opaque: frozenset[int]) -> tuple[Tensor, Rule] | None:
+    def apply(self, node: Tensor, opaque: frozenset[int], guarded: Set[int]) -> tuple[Tensor, Rule] | None:
         """What the first rule that fires puts in the node's place, and that rule."""
         for rule in (*self.by_root.get(node.op.name, ()), *self.by_root.get(f"kind {node.op.kind}", ())):
-            result = apply_rule(rule, node, opaque)
+            result = apply_rule(rule, node, opaque, guarded)
             if result is not None and result is not node:
                 return result, rule
         return None
@@ -50,6 +50,7 @@ def rewrite(outputs: Sequence[Tensor], rules: RuleSet, opaque: Sequence[Tensor] 
     leaves = frozenset(map(id, opaque))
     normal: dict[int, Tensor] = {}  # node -> its normal form
     detour: dict[int, Tensor] = {}  # node -> what it was replaced by, which is on its way to normal form
+    guarded: set[int] = set()  # normal forms that check sizes at the call, or need a node that does
     alive: list[Tensor] = list(outputs)  # ids in the tables stay those of the same nodes
     remarks: list[str] = []
     budget = FIRINGS_PER_NODE * (len(toposort(outputs)) + 100)
@@ -68,7 +69,8 @@ def rewrite(outputs: Sequence[Tensor], rules: RuleSet, opaque: Sequence[Tensor] 
             continue
         current = node if id(node) in leaves else rebuild(node, [normal[id(each)] for each in node.inputs])
         alive.append(current)
-        fired = None if id(current) in leaves or id(current) in normal else rules.apply(current, leaves)
+        fired = None if id(current) in leaves or id(current) in normal else (
+            rules.apply(current, leaves, guarded))
         if fired is not None:
             result, rule = fired
             remarks.append(f"{rule.name}: {', '.join(map(str, current.locations))}")
@@ -80,6 +82,8 @@ def rewrite(outputs: Sequence[Tensor], rules: RuleSet, opaque: Sequence[Tensor] 
             normal[id(node)] = normal[id(current)]
         else:
             normal[id(node)] = normal[id(current)] = current
+            if current.guards or any(id(each) in guarded for each in current.inputs):
+                guarded.add(id(current))
     return [normal[id(output)] for output in outputs], remarks
 
 
@@ -96,14 +100,14 @@ def waiting(node: Tensor, leaves: frozenset[int], normal: Mapping[int, Tensor],
     return ahead
 
 
-def apply_rule(rule: Rule, node: Tensor, opaque: frozenset[int]) -> Tensor | None:
+def apply_rule(rule: Rule, node: Tensor, opaque: frozenset[int], guarded: Set[int]) -> Tensor | None:
     """The rule's checked replacement for the node, with its lines and name; None where it does not fire."""
     for found in rule.pattern.match(node, Match(), opaque):
         if rule.where is not None and not rule.where(found):
             continue
         with location.using(location.union([each.locations for each in found.nodes])[:16]):
             result = finish(rule, node, rule.instantiate(found))
-        if result is not None and keeps_guards(found, result):
+        if result is not None and keeps_guards(found, result, guarded):
             if result._label is None and not any(result is value for value in found.bound.values()):
                 result._label = node._label
             return result
@@ -127,12 +131,14 @@ def finish(rule: Rule, node: Tensor, result: Any) -> Tensor | None:
                                     [operand_row("before", node), operand_row("after", tensor)]))
 
 
-def keeps_guards(found: Match, result: Tensor) -> bool:
-    """Are all sizes that the matched nodes check at the call still checked?"""
+def keeps_guards(found: Match, result: Tensor, guarded: Set[int]) -> bool:
+    """Are all sizes that the matched nodes, or what they need, check at the call still checked?"""
     needed = {guard[:2] for node in found.nodes for guard in node.guards}
-    if not needed:
+    below = {id(value) for value in found.bound.values() if id(value) in guarded}
+    if not needed and not below:
         return True
-    bound = {id(value) for value in found.bound.values()}
-    for node in toposort([result], stop=lambda each: id(each) in bound):
+    ends = below | {id(each) for node in found.nodes for each in node.inputs}
+    for node in toposort([result], stop=lambda each: id(each) in ends):
         needed -= {guard[:2] for guard in node.guards}
-    return not needed
+        below.discard(id(node))
+    return not needed and not below
