@@ -140,7 +140,8 @@ class Assembler:
             return self._concat(node, views)
         if node.op.kind == "pad":
             return self._pad(node, views[0])
-        raise UnsupportedError(f"'{node.op.name}' has no kernel on {self.target.device}\n  {node.type}   {node.location}")
+        raise UnsupportedError(f"'{node.op.name}' has no kernel on {self.target.device}\n"
+                               f"  {node.type}   {node.location}")
 
     def _view(self, operand: Tensor) -> View:
         view = view_of(operand, self.fused.is_buffer)

@@ -33,8 +33,8 @@ FUSED = ("elementwise", "reduction", "gather")
 BUFFERS = ("placeholder", "variable")
 CHEAP = frozenset("""
     add subtract multiply negative abs square maximum minimum where astype equal not_equal less less_equal greater
-    greater_equal logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_invert relu
-    stop_gradient sign isnan isinf isfinite iota
+    greater_equal logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_invert
+    relu stop_gradient sign isnan isinf isfinite iota
 """.split())
 """Ops worth computing again in an inner loop rather than storing."""
 
@@ -187,6 +187,8 @@ class _Fuser:
                 self._place(node)
             elif self.owns(node):
                 self._place_alone(node)
+        while self._merge_again():
+            pass
         self._merge_siblings()
         groups = tuple(group for group in self.groups if group.at)
         members = {node: group for node, group in self.group_of.items() if node in group.at}
@@ -219,6 +221,17 @@ class _Fuser:
             current = self.group_of[node]
             if producer is not None and producer is not current and producer.at:
                 self._merge(producer, current)
+
+    def _merge_again(self) -> bool:
+        """Offer each group its producers once more: what was no row value when it was placed may be one by now."""
+        changed = False
+        for group in list(self.groups):
+            for member in list(group.at):
+                for base, _ in self.preds[member]:
+                    producer = self.group_of.get(base)
+                    if group.at and producer is not None and producer is not group and producer.at:
+                        changed = self._merge(producer, group) or changed
+        return changed
 
     def _merge(self, a: Group, b: Group) -> bool:
         """Join b, which uses values of a, into a; False and no change when that is not possible."""

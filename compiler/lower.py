@@ -17,22 +17,39 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
 from staticgraph.errors import UnsupportedError
 from staticgraph.tensor import Tensor, toposort
 from staticgraph.types import Size, product
 
 from .fusion import FusionResult, Group, gather_index_axes, is_inline
-from .kernel_ir import Axis, Check, Extent, Let, Map, Parameter, Pointer, Reduce, Result, Section, Statement, Status, Store
+from .kernel_ir import (
+    Axis,
+    Check,
+    Extent,
+    Let,
+    Map,
+    Parameter,
+    Pointer,
+    Reduce,
+    Result,
+    Section,
+    Statement,
+    Status,
+    Store,
+)
 from .program import Argument
 from .views import contiguous_strides, trace, view_of
 
-PARKED = frozenset("exp exp2 expm1 log log1p tanh sigmoid erf erfc softplus pow sin cos divide".split())
+PARKED = frozenset("""
+    exp exp2 expm1 log log1p tanh sigmoid erf erfc softplus pow sin cos divide
+""".split())
 """Ops that are dearer than reading their result back from the cache."""
 
 
 @dataclass(frozen=True)
 class Access:
-    """Where a value lies: in the buffer of `base`, `offset` elements from its start, `strides` along the group's axes."""
+    """Where a value lies: in the buffer of `base`, `offset` elements in, `strides` along the group's axes."""
 
     base: Tensor
     offset: Size
@@ -161,8 +178,8 @@ class GroupLowering:
                     self.accesses[member, 0] = self._gather_source(member, axes, rank)
                 elif member.op.kind == "gather":
                     shape_axes = gather_index_axes(member, tuple(range(operand.ndim))) or ()
-                    self.accesses[member, number] = self._operand(operand, [axes[a] for a in shape_axes if a is not None],
-                                                                  rank)
+                    own_axes = [axes[axis] for axis in shape_axes if axis is not None]
+                    self.accesses[member, number] = self._operand(operand, own_axes, rank)
                 else:
                     self.accesses[member, number] = self._operand(operand, axes, rank)
         for member in self.stored:
@@ -243,7 +260,8 @@ class GroupLowering:
         for position, number in enumerate(outer):
             name = "i" if flat else "row" if len(outer) == 1 else f"row{position}"
             self.variables[runs[number][-1]] = name
-            axes.append(Axis(name, self.parameters.extent(extent_of[number], literal=not flat and self.literal_extents)))
+            literal_extent = not flat and self.literal_extents
+            axes.append(Axis(name, self.parameters.extent(extent_of[number], literal_extent)))
         loops = []
         for position, number in enumerate(inner):
             name = "j" if len(inner) == 1 else f"j{position}"
@@ -255,8 +273,8 @@ class GroupLowering:
         section = Section(tuple(self.parameters.parameters), tuple(axes), tuple(body), 1, tuple(prelude))
         extent = product(extent_of[number] for number in outer)
         cost = len(self.members) * product(self.group.extents)
-        return Lowered(section, self.parameters.arguments, extent, lanes, self.names, self.reads, set(self.stored), flat,
-                       cost)
+        return Lowered(section, self.parameters.arguments, extent, lanes, self.names, self.reads, set(self.stored),
+                       flat, cost)
 
     def _lanes(self, runs: list[list[int]], outer: list[int], inner: list[int]) -> str:
         """"parallel" when memory runs along the last parallel axis rather than along the last reduced one."""
@@ -352,7 +370,9 @@ class GroupLowering:
         rest = [member for member in self.stored if not self._is_row(member) and loop_of[member] == last]
         parked: dict[Tensor, Tensor] = {}
         for member in self.members:
-            if member.op.name not in PARKED or self._is_row(member) or loop_of[member] == last or member in self.is_stored:
+            if member.op.name not in PARKED or self._is_row(member) or member in self.is_stored:
+                continue
+            if loop_of[member] == last:
                 continue
             if not any(user in self.group.at and loop_of[user] > loop_of[member] for user in self.fused.users[member]):
                 continue

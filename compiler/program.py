@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
 from staticgraph.errors import VerificationError
 from staticgraph.types import Size
 
@@ -28,7 +29,7 @@ ALIGNMENT = 64
 """Bytes; every arena buffer starts at a multiple."""
 
 STATUS_SLOTS = 4
-"""int64 slots of the status block: [check id + 1, or 0 for success; offending value; size it was held against; free]."""
+"""int64 slots of the status block: [check id + 1, or 0 for success; value; size it was held against; free]."""
 
 
 @dataclass(frozen=True)

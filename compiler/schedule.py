@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
 from staticgraph.tensor import Tensor
 from staticgraph.types import Shape, Size, product
 

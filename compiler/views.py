@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from staticgraph.tensor import Tensor
 from staticgraph.types import Shape, Size, product
@@ -151,7 +152,7 @@ def reshape_strides(shape: Shape, strides: Sequence[Size], target: Shape) -> tup
                 end_new += 1
             else:
                 return None
-        for (_, outer), (size, inner) in zip(run_old, run_old[1:], strict=False):
+        for (_, outer), (size, inner) in pairwise(run_old):
             if outer != size * inner:
                 return None
         innermost = run_old[-1][1]

@@ -43,7 +43,9 @@ COLUMN_BLOCK = 32
 LANES = 256
 LANGUAGE = "staticgraph.runtime.cpu.language"
 NARROW = ("int8", "int16", "int32", "uint8", "uint16", "uint32")
-PYTHON = frozenset("def for in range while if else and or not min max True False is return".split())
+PYTHON = frozenset("""
+    def for in range while if else and or not min max True False is return
+""".split())
 _WORD = re.compile(r"[A-Za-z_]\w*")
 _LOWEST = {"bool": "False", "int8": "-128", "int16": "-32768", "int32": "-2147483648",
            "int64": "-9223372036854775807 - 1", "uint8": "0", "uint16": "0", "uint32": "0", "uint64": "0",
@@ -331,7 +333,8 @@ def _join_block(writer: _Writer, name: str, dtype: str, lane: str = "") -> None:
     stem = name
     writer.line(f"{stem}_new = {name}{lane} + {name}_part{lane}")
     writer.line(f"{stem}_gain = {stem}_new - {name}{lane}")
-    writer.line(f"{name}_error{lane} += ({name}{lane} - ({stem}_new - {stem}_gain)) + ({name}_part{lane} - {stem}_gain)")
+    lost = f"({name}{lane} - ({stem}_new - {stem}_gain)) + ({name}_part{lane} - {stem}_gain)"
+    writer.line(f"{name}_error{lane} += {lost}")
     writer.line(f"{name}{lane} = {stem}_new")
 
 

@@ -33,7 +33,6 @@ from .elementwise import (
     square,
     where,
 )
-from .indexing import gather_along_op
 from .leaf import iota
 from .movement import reshape
 from .reduction import kept_shape, max, mean, spread, sum
@@ -240,25 +239,24 @@ def layer_norm(x: Any, weight: Any = None, bias: Any = None, *, axes: Any = -1, 
 # Losses.
 
 
-def _picked(x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Labels counted from the front, as a last axis of size one, and the elements of x that they name."""
+def _hits(x: Tensor, labels: Tensor) -> Tensor:
+    """True where the last axis of x is at its row's label; labels out of range raise."""
     indices = reshape(check_index(labels, size=x.shape[-1], what="cross_entropy, labels"), (*labels.shape, 1))
-    return indices, gather_along_op(x, indices, axis=x.ndim - 1)
+    return iota(shape=x.shape, axis=x.ndim - 1, dtype=np.dtype(np.int64)) == indices
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    # Shifting before the subtraction keeps the digits of small losses; the gather reads one element a row.
+    # Shifting before the subtraction keeps the digits of small losses. The label's logit is picked by a sum with one
+    # term, not by a gather: so the logits need not exist in memory, and loss and gradient are one pass over the row.
     largest = max(logits, -1, keepdims=True)
-    _, chosen = _picked(logits, labels)
-    loss = log(sum(exp(logits - largest), -1, keepdims=True)) - (chosen - largest)
+    chosen = sum(where(_hits(logits, labels), logits - largest, 0), -1, keepdims=True)
+    loss = log(sum(exp(logits - largest), -1, keepdims=True)) - chosen
     return reshape(loss, labels.shape)
 
 
 def _cross_entropy_vjp(ct: Tensor, y: Tensor, logits: Tensor, labels: Tensor) -> tuple[Tensor, None]:
-    last = logits.ndim - 1
-    indices, _ = _picked(logits, labels)
-    hit = iota(shape=logits.shape, axis=last, dtype=np.dtype(np.int64)) == indices
-    return spread(ct, logits, (last,)) * (softmax(logits) - astype(hit, logits.dtype)), None
+    hit = astype(_hits(logits, labels), logits.dtype)
+    return spread(ct, logits, (logits.ndim - 1,)) * (softmax(logits) - hit), None
 
 
 def _cross_entropy_infer(context: Inference, logits: TensorType, labels: TensorType) -> TensorType:
