@@ -192,7 +192,7 @@ def test_expand_dims(axis: Any) -> None:
 
 def test_expand_dims_errors() -> None:
     x = x_(2)
-    with pytest.raises(sg.ShapeError, match=r"^expand_dims: axis 2 is out of range\n.*\n  needed an axis of 2 dimensions"):
+    with pytest.raises(sg.ShapeError, match=r"^expand_dims: axis 2 is out of range\n.*\n  needed an axis of 2 dim"):
         sg.expand_dims(x, 2)
     with pytest.raises(sg.ArgumentError, match="None of type NoneType is not an axis"):
         sg.expand_dims(x, None)
