@@ -143,7 +143,8 @@ def main():
         for seed in range(SEEDS):
             (x_test, t_test), last = train(step, seed, progress)
             accuracies.append(float(np.mean(predict(x_test) == t_test)))
-            progress.write(f"seed {seed}: accuracy {accuracies[-1]:.4f} on {len(t_test)} unseen digits, loss {last:.4f}")
+            progress.write(f"seed {seed}: accuracy {accuracies[-1]:.4f} on {len(t_test)} unseen digits, "
+                           f"training loss {last:.4f}")
 
     typical = microseconds_a_step(step)
     report_compiler(step)
