@@ -1,64 +1,216 @@
-"""The driver: runs a whole table of steps in one native call.
+"""The driver: runs a whole table of steps in one native call, alone or together with the workers of `threads`.
 
-The table has three int64 for each step: address of the kernel, address of its arguments, extent. After each step the
-driver looks at the first slot of the status block and stops where it is not zero. Its ctypes pointer releases the
-interpreter lock, so that executables in other threads run meanwhile.
+A row of the table has five int64: address of the kernel, address of its arguments, extent, iterations to a chunk, and
+how many bytes further the arguments of the next thread lie (0 where all threads share them). A step is always run in
+the chunks of its row, by however many threads: results are the same bits for 1 thread or 16.
 
-It is thirty lines of LLVM assembly rather than a Numba kernel: made in a few milliseconds without importing Numba, and
-then kept in the cache like any kernel.
+With a control block the caller publishes the chunks of a step as one *ticket*, (number of chunks << 32) + next chunk,
+and everybody takes chunks by adding one to it. The caller takes chunks too and waits only for chunks that somebody has
+taken. Why the fields of a step may be read without a lock: whoever holds a chunk has yet to count it as done, and the
+caller publishes nothing new before all chunks are done. Who adds to the ticket late gets a number past the end, or, if
+a new step was published meanwhile, a chunk of that one, whose fields were stored before its ticket.
+
+After each step the driver looks at the first slot of the status block and stops where it is not zero. The ctypes
+pointers release the interpreter lock, so that executables in other threads run meanwhile.
+
+All this is LLVM assembly rather than a Numba kernel: it is made in a few milliseconds without importing Numba, has the
+atomics that are needed, and is kept in the cache like any kernel.
 """
 
 from __future__ import annotations
 
 import ctypes
+import platform
+import sys
 from collections.abc import Callable
 from functools import cache
 
 from .cpu.loader import link_cached
 from .cpu.objects import linker
 
-STEP_SLOTS = 3
+STEP_SLOTS = 5
 """int64 slots of a row of the step table."""
 
-SYMBOL = "staticgraph_run_steps"
+CONTROL_SLOTS = 24
+"""int64 slots of a control block: the ticket, the count of chunks done and the fields of a step, 64 bytes apart."""
+
+RUN, WORK = "staticgraph_run_steps", "staticgraph_work"
+
+YIELD = "SwitchToThread" if sys.platform == "win32" else "sched_yield"
+
+PAUSE = {"x86_64": "llvm.x86.sse2.pause()", "amd64": "llvm.x86.sse2.pause()", "arm64": "llvm.aarch64.hint(i32 1)",
+         "aarch64": "llvm.aarch64.hint(i32 1)"}.get(platform.machine().lower(), "llvm.donothing()")
+"""What a core does that looks at a memory cell again and again; ours to choose, since LLVM names it by machine."""
 
 ASSEMBLY = f"""
-define i64 @{SYMBOL}(ptr %steps, i64 %count, ptr %status) {{
+declare i32 @{YIELD}()
+declare void @{PAUSE.replace("i32 1", "i32")}
+
+; Before looking again: a pause of the core, and now and then a chance for others.
+define internal void @relax(i64 %turn) {{
 entry:
+  call void @{PAUSE}
+  %low = and i64 %turn, 255
+  %due = icmp eq i64 %low, 255
+  br i1 %due, label %yield, label %back
+yield:
+  %ignored = call i32 @{YIELD}()
+  ret void
+back:
+  ret void
+}}
+
+; Takes and runs chunks until none is left; gives how many they were.
+define internal i64 @take_chunks(ptr %control, i64 %thread) {{
+entry:
+  %done.place = getelementptr i64, ptr %control, i64 8
+  %kernel.place = getelementptr i64, ptr %control, i64 16
+  %arguments.place = getelementptr i64, ptr %control, i64 17
+  %extent.place = getelementptr i64, ptr %control, i64 18
+  %chunk.place = getelementptr i64, ptr %control, i64 19
+  %stride.place = getelementptr i64, ptr %control, i64 20
+  br label %look
+look:
+  %count = phi i64 [ 0, %entry ], [ %count.next, %run ]
+  %seen = load atomic i64, ptr %control acquire, align 8
+  %seen.next = and i64 %seen, 4294967295
+  %seen.chunks = lshr i64 %seen, 32
+  %left = icmp ult i64 %seen.next, %seen.chunks
+  br i1 %left, label %take, label %none
+take:
+  %ticket = atomicrmw add ptr %control, i64 1 acq_rel
+  %number = and i64 %ticket, 4294967295
+  %chunks = lshr i64 %ticket, 32
+  %mine = icmp ult i64 %number, %chunks
+  br i1 %mine, label %run, label %none
+run:
+  %kernel = load ptr, ptr %kernel.place
+  %arguments = load ptr, ptr %arguments.place
+  %extent = load i64, ptr %extent.place
+  %chunk = load i64, ptr %chunk.place
+  %stride = load i64, ptr %stride.place
+  %shift = mul i64 %stride, %thread
+  %own = getelementptr i8, ptr %arguments, i64 %shift
+  %start = mul i64 %number, %chunk
+  %end = add i64 %start, %chunk
+  %stop = call i64 @llvm.smin.i64(i64 %end, i64 %extent)
+  call void %kernel(ptr %own, i64 %start, i64 %stop)
+  %before = atomicrmw add ptr %done.place, i64 1 acq_rel
+  %count.next = add i64 %count, 1
+  br label %look
+none:
+  ret i64 %count
+}}
+
+; A worker: runs chunks as they come, and gives up after looking in vain so many times.
+define i64 @{WORK}(ptr %control, i64 %thread, i64 %patience) {{
+entry:
+  br label %look
+look:
+  %total = phi i64 [ 0, %entry ], [ %total.next, %idle ]
+  %vain = phi i64 [ 0, %entry ], [ %vain.next, %idle ]
+  %count = call i64 @take_chunks(ptr %control, i64 %thread)
+  %total.next = add i64 %total, %count
+  %nothing = icmp eq i64 %count, 0
+  %vain.more = add i64 %vain, 1
+  %vain.next = select i1 %nothing, i64 %vain.more, i64 0
+  %tired = icmp sgt i64 %vain.next, %patience
+  br i1 %tired, label %rest, label %idle
+idle:
+  call void @relax(i64 %vain.next)
+  br label %look
+rest:
+  ret i64 %total.next
+}}
+
+; Runs all steps; gives the number of the one that reported something, or -1. Without a control block, alone.
+define i64 @{RUN}(ptr %steps, i64 %count, ptr %status, ptr %control) {{
+entry:
+  %done.place = getelementptr i64, ptr %control, i64 8
+  %fields.place = getelementptr i64, ptr %control, i64 16
+  %alone = icmp eq ptr %control, null
   %any = icmp sgt i64 %count, 0
-  br i1 %any, label %step, label %done
+  br i1 %any, label %step, label %finished
 step:
   %number = phi i64 [ 0, %entry ], [ %next, %advance ]
   %row = getelementptr [{STEP_SLOTS} x i64], ptr %steps, i64 %number
   %arguments.place = getelementptr i64, ptr %row, i64 1
   %extent.place = getelementptr i64, ptr %row, i64 2
+  %chunk.place = getelementptr i64, ptr %row, i64 3
+  %extent = load i64, ptr %extent.place
+  %chunk = load i64, ptr %chunk.place
+  %empty = icmp sle i64 %extent, 0
+  br i1 %empty, label %advance, label %choose
+choose:
+  %whole = icmp sge i64 %chunk, %extent
+  %serial = or i1 %alone, %whole
+  br i1 %serial, label %piece, label %publish
+
+; alone: one chunk after the other
+piece:
+  %start = phi i64 [ 0, %choose ], [ %end, %piece ]
   %kernel = load ptr, ptr %row
   %arguments = load ptr, ptr %arguments.place
-  %extent = load i64, ptr %extent.place
-  %empty = icmp sle i64 %extent, 0
-  br i1 %empty, label %advance, label %run
-run:
-  call void %kernel(ptr %arguments, i64 0, i64 %extent)
+  %end = add i64 %start, %chunk
+  %stop = call i64 @llvm.smin.i64(i64 %end, i64 %extent)
+  call void %kernel(ptr %arguments, i64 %start, i64 %stop)
+  %more.pieces = icmp slt i64 %end, %extent
+  br i1 %more.pieces, label %piece, label %check
+
+; together: the row goes into the control block, then the ticket is released
+publish:
+  call void @llvm.memcpy.p0.p0.i64(ptr %fields.place, ptr %row, i64 {8 * STEP_SLOTS}, i1 false)
+  %above = add i64 %extent, %chunk
+  %last = sub i64 %above, 1
+  %chunks = sdiv i64 %last, %chunk
+  %ticket = shl i64 %chunks, 32
+  store atomic i64 0, ptr %done.place monotonic, align 8
+  store atomic i64 %ticket, ptr %control release, align 8
+  %taken = call i64 @take_chunks(ptr %control, i64 0)
+  br label %wait
+wait:
+  %turn = phi i64 [ 0, %publish ], [ %turn.next, %idle ]
+  %turn.next = add i64 %turn, 1
+  %done = load atomic i64, ptr %done.place acquire, align 8
+  %all = icmp eq i64 %done, %chunks
+  br i1 %all, label %check, label %idle
+idle:
+  call void @relax(i64 %turn)
+  br label %wait
+
+check:
   %report = load volatile i64, ptr %status
   %failed = icmp ne i64 %report, 0
   br i1 %failed, label %fail, label %advance
 advance:
   %next = add i64 %number, 1
   %more = icmp slt i64 %next, %count
-  br i1 %more, label %step, label %done
+  br i1 %more, label %step, label %finished
 fail:
   ret i64 %number
-done:
+finished:
   ret i64 -1
 }}
+
+declare i64 @llvm.smin.i64(i64, i64)
+declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 """
 
-Run = Callable[[int, int, int], int]
+Run = Callable[[int, int, int, int], int]
+Work = Callable[[int, int, int], int]
 
 
 @cache
 def load_driver() -> Run:
-    """run(steps, count, status): addresses in, the number of the step that failed out, or -1."""
-    address = link_cached("driver", ASSEMBLY, lambda key: (linker().assemble(ASSEMBLY), SYMBOL, ())).address
-    prototype = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
-    return prototype(address)
+    """run(steps, count, status, control): addresses in, the number of the step that failed out, or -1."""
+    return ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 4)(_address(RUN))
+
+
+@cache
+def load_worker() -> Work:
+    """work(control, thread, patience): runs chunks until none has come for a while; the number of chunks run."""
+    return ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 3)(_address(WORK))
+
+
+def _address(symbol: str) -> int:
+    return link_cached(symbol, ASSEMBLY, lambda key: (linker().assemble(ASSEMBLY), symbol, ())).address

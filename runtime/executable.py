@@ -4,7 +4,8 @@ Comes in: a `Program`, and the storage of its variables. A call goes through the
 can see is written before the last:
 
     order and convert the arguments -> take the locks -> bind (sizes, guards, tables; cached by the inputs' shapes)
-    -> allocate the results -> one native call over all steps, those that write variables at its end
+    -> allocate the results -> one native call over all steps, those that write variables at its end (large steps are
+    shared with the workers of `threads`)
 
 Calls take the locks of all variables, in the order of their numbers, then the executable's own (it has one arena). So
 calls that share a variable take turns, and others run at the same time: the native call releases the interpreter lock.
@@ -28,6 +29,7 @@ from .guards import Guards, fill
 from .memory import Arena, Binding, Layout, Memory, address_of, measure
 from .profile import Profile, measure_steps
 from .report import explain, source
+from .threads import pool, thread_count
 
 BINDINGS_KEPT = 16
 
@@ -71,7 +73,7 @@ class Executable:
         self._kernels = [load_kernel(kernel) for kernel in program.kernels]
         self._constants = [np.array(each, order="C", copy=None) for each in program.constants]
         self._layout = Layout(program, [kernel.address for kernel in self._kernels],
-                              [storage.array for storage in storages], self._constants)
+                              [storage.array for storage in storages], self._constants, thread_count())
         self._step_count = len(program.steps)
         self._drive = load_driver()
         self._arena = Arena()
@@ -97,7 +99,11 @@ class Executable:
                 lock.acquire()
                 held += 1
             binding, results = self._prepare(arrays, args)
-            if self._drive(binding.steps, self._step_count, binding.status) >= 0:
+            if binding.parallel:
+                failed = self._drive_together(binding.steps, self._step_count, binding.status)
+            else:
+                failed = self._drive(binding.steps, self._step_count, binding.status, 0)
+            if failed >= 0:
                 self._raise_reported(binding)
             if self._late or self._copies:
                 self._copy_after(results, binding)
@@ -150,6 +156,17 @@ class Executable:
         self._last = shapes
         return binding
 
+    def _drive_together(self, steps: int, count: int, status: int) -> int:
+        """Run steps with the workers of the process, or alone where they are busy with another call."""
+        workers = pool()
+        if workers is None or not workers.busy.acquire(blocking=False):
+            return self._drive(steps, count, status, 0)
+        try:
+            workers.wake()
+            return self._drive(steps, count, status, workers.control)
+        finally:
+            workers.busy.release()
+
     def _copy_before(self, results: Sequence[Array], arrays: Sequence[Array]) -> None:
         """Results that are inputs, constants or the old state of variables."""
         for position, place, index in self._early:
@@ -187,7 +204,7 @@ class Executable:
                 if binding.row[0]:
                     self._raise_reported(binding)
 
-            profile = measure_steps(self._program, binding, self._drive, check)
+            profile = measure_steps(self._program, binding, self._drive_together, check)
             del results     # alive until here: kernels write to them
             return profile
 

@@ -2,7 +2,11 @@
 
 All tables of a program lie in one row of int64 slots:
 
-    status block | arguments of step 0 | arguments of step 1 | ... | step table (kernel, arguments, extent; each step)
+    status block | arguments of step 0 | arguments of step 1 | ... | step table (see `driver`)
+
+A step that writes an arena buffer which no other step touches has a *workspace*. Chunks of it may run in several
+threads, so each thread gets arguments of its own, with a workspace of its own: the first thread's is in the arena, the
+others' are in a block behind it.
 
 Levels: a `Layout` is what is known when the program is loaded: which slot holds what. A `Binding` is that row filled
 in for one combination of symbolic sizes; only the addresses of inputs and outputs change from call to call. The arena
@@ -18,15 +22,19 @@ from typing import Any
 
 import numpy as np
 
-from staticgraph.compiler.program import ALIGNMENT, STATUS_SLOTS, Program
+from staticgraph.compiler.program import ALIGNMENT, STATUS_SLOTS, Argument, Program, Step
 from staticgraph.errors import VerificationError
-from staticgraph.types import Dim, Size, evaluate_size
+from staticgraph.types import Dim, Size, evaluate_size, floor_divide, maximum_size
 
 from .convert import Array
 from .driver import STEP_SLOTS
+from .threads import chunk_of
 
 SLOT_BYTES = 8
 PAGE = 4096
+
+PRIVATE_LIMIT = 256 * 2**20
+"""Bytes of workspaces for more threads; steps that would need more are left to one."""
 
 
 def _address_by_interface(array: Array) -> int:
@@ -82,7 +90,8 @@ class Binding:
     """A program's tables for one combination of sizes.
 
     `input_patches` and `output_patches` hold, for each input and output, the (slot, bytes to add) where its address
-    goes; `sizes` are the symbols' values; `generation` is that of the arena which the table points into.
+    goes; `sizes` are the symbols' values; `parallel` says that threads may help; `generation` is that of the arena
+    which the table points into.
     """
 
     sizes: Mapping[str, int]
@@ -90,6 +99,7 @@ class Binding:
     slots: memoryview
     status: int
     steps: int
+    parallel: bool
     input_patches: tuple[tuple[tuple[int, int], ...], ...]
     output_patches: tuple[tuple[tuple[int, int], ...], ...]
     output_shapes: tuple[tuple[int, ...], ...]
@@ -108,11 +118,12 @@ class Binding:
 
 
 class Layout:
-    """Which slot holds what, for all sizes."""
+    """Which slot holds what, for all sizes and a number of threads."""
 
     def __init__(self, program: Program, kernels: Sequence[int], variables: Sequence[Array],
-                 constants: Sequence[Array]) -> None:
+                 constants: Sequence[Array], threads: int = 1) -> None:
         self._program = program
+        self._threads = threads
         self._fixed = {"variable": [address_of(each) for each in variables],
                        "constant": [address_of(each) for each in constants]}
         self._formulas: dict[Dim, int] = {}
@@ -122,32 +133,58 @@ class Layout:
         self._moving: dict[str, list[list[int]]] = {"input": [[] for _ in program.inputs],
                                                     "output": [[] for _ in program.outputs]}
         self._template = [0] * STATUS_SLOTS
+        self._workspaces = find_workspaces(program)
+        self._arena_end = align(program.arena_bytes)
+        self._private_bytes = self._measure_workspaces()
         self._steps = self._lay_steps(kernels)
+
+    def _measure_workspaces(self) -> Size:
+        """Bytes of workspace that one more thread needs: those of the step that needs most."""
+        most: Size = 0
+        for step in self._program.steps:
+            need: Size = 0
+            for index in self._workspaces.intersection(step.writes):
+                need = need + align(self._program.buffers[index].nbytes)
+            most = maximum_size(most, need)
+        return most
 
     def _lay_steps(self, kernels: Sequence[int]) -> int:
         starts = []
         for step in self._program.steps:
             starts.append(len(self._template))
-            for argument in step.arguments:
-                slot = len(self._template)
-                self._template.append(0)
-                if argument.kind == "status":
-                    self._own.append((slot, 0))
-                elif argument.kind == "size":
-                    self._add(slot, argument.value)
-                else:
-                    self._lay_buffer(slot, evaluate_size(argument.value, {}), argument.offset)
+            for thread in range(self._threads if self._is_private(step) else 1):
+                place = self._arena_end + (thread - 1) * self._private_bytes
+                for argument in step.arguments:
+                    place = self._lay_argument(argument, thread, place)
         first = len(self._template)
         for step, start in zip(self._program.steps, starts):
             slot = len(self._template)
-            self._template += [kernels[step.kernel]] + [0] * (STEP_SLOTS - 1)
+            stride = SLOT_BYTES * len(step.arguments) if self._is_private(step) else 0
+            self._template += [kernels[step.kernel], 0, 0, 0, stride]
             self._own.append((slot + 1, start))
             self._add(slot + 2, step.extent)
         return first
 
-    def _lay_buffer(self, slot: int, index: int, offset: Size) -> None:
+    def _is_private(self, step: Step) -> bool:
+        return not self._workspaces.isdisjoint(step.writes)
+
+    def _lay_argument(self, argument: Argument, thread: int, place: Size) -> Size:
+        """One more slot. `place` is where the thread's next workspace lies; returns the place after it."""
+        slot = len(self._template)
+        self._template.append(0)
+        if argument.kind == "status":
+            self._own.append((slot, 0))
+            return place
+        if argument.kind == "size":
+            self._add(slot, argument.value)
+            return place
+        index = evaluate_size(argument.value, {})
         buffer = self._program.buffers[index]
-        self._add(slot, offset)
+        self._add(slot, argument.offset)
+        if thread and index in self._workspaces:
+            self._add(slot, place)
+            self._arena.append(slot)
+            return place + align(buffer.nbytes)
         if buffer.place == "arena":
             self._add(slot, buffer.offset)
             self._arena.append(slot)
@@ -155,6 +192,7 @@ class Layout:
             self._moving[buffer.place][buffer.index].append(slot)
         else:
             self._template[slot] += self._fixed[buffer.place][buffer.index]
+        return place
 
     def _add(self, slot: int, size: Size) -> None:
         if isinstance(size, Dim):
@@ -174,19 +212,49 @@ class Layout:
         if self._own:
             slots, targets = np.array(self._own, np.int64).T
             row[slots] = base + SLOT_BYTES * targets
+        private = (self._threads - 1) * evaluate_size(self._private_bytes, sizes)
+        arena_bytes = evaluate_size(self._arena_end, sizes) + private
         arena = np.array(self._arena, np.int64)
-        arena_bytes = evaluate_size(program.arena_bytes, sizes)
         if arena.size and not 0 <= row[arena].min() <= row[arena].max() <= arena_bytes:
             raise VerificationError(f"an arena buffer lies outside of the arena's {arena_bytes} bytes for {sizes}")
+        parallel = self._cut(row, sizes, private <= PRIVATE_LIMIT)
         patches = {place: tuple(tuple((slot, int(row[slot])) for slot in slots) for slots in each)
                    for place, each in self._moving.items()}
         return Binding(
             sizes=dict(sizes), row=row, slots=row.data, status=base, steps=base + SLOT_BYTES * self._steps,
+            parallel=parallel and self._threads > 1,
             input_patches=patches["input"], output_patches=patches["output"],
             output_shapes=tuple(tuple(evaluate_size(size, sizes) for size in spec.shape) for spec in program.outputs),
-            arena_bytes=arena_bytes, arena_slots=arena, arena_offsets=row[arena],
+            arena_bytes=arena_bytes if private <= PRIVATE_LIMIT else arena_bytes - private,
+            arena_slots=arena, arena_offsets=row[arena],
             buffer_offsets={spec.buffer: evaluate_size(program.buffers[spec.buffer].offset, sizes)
                             for spec in program.outputs})
+
+    def _cut(self, row: Array, sizes: Mapping[str, int], share_private: bool) -> bool:
+        """Put the chunks into the step table; whether any step has more than one."""
+        nbytes = [evaluate_size(buffer.nbytes, sizes) for buffer in self._program.buffers]
+        table = row[self._steps:].reshape(-1, STEP_SLOTS)
+        for step, entry in zip(self._program.steps, table):
+            extent, private = int(entry[2]), self._is_private(step)
+            traffic = sum(nbytes[index] for index in (*step.reads, *step.writes))
+            flops = evaluate_size(self._program.notes[step.note].flops, sizes)
+            entry[3] = chunk_of(extent, traffic, flops, private) if share_private or not private else max(extent, 1)
+        return bool((table[:, 3] < table[:, 2]).any())
+
+
+def align(nbytes: Size) -> Size:
+    """Bytes rounded up to the alignment of the arena."""
+    return floor_divide(nbytes + (ALIGNMENT - 1), ALIGNMENT) * ALIGNMENT
+
+
+def find_workspaces(program: Program) -> frozenset[int]:
+    """Arena buffers that only one step touches, which therefore means nothing to anybody else."""
+    users: dict[int, int] = {spec.buffer: 2 for spec in program.outputs}
+    for step in program.steps:
+        for index in {*step.reads, *step.writes}:
+            users[index] = users.get(index, 0) + 1
+    return frozenset(index for step in program.steps for index in step.writes
+                     if users[index] == 1 and program.buffers[index].place == "arena")
 
 
 @dataclass(frozen=True)

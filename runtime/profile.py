@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from staticgraph.compiler.program import Program
 from staticgraph.types import evaluate_size
 
-from .driver import STEP_SLOTS, Run
+from .driver import STEP_SLOTS
 from .memory import SLOT_BYTES, Binding
 from .report import section
 
@@ -63,7 +63,8 @@ def _rate(amount: int, seconds: float) -> str:
     return f"{amount / seconds / 1e9:.1f}" if amount and seconds else "-"
 
 
-def measure_steps(program: Program, binding: Binding, drive: Run, check: Callable[[], None]) -> Profile:
+def measure_steps(program: Program, binding: Binding, drive: Callable[[int, int, int], int],
+                  check: Callable[[], None]) -> Profile:
     """Time each step of a binding whose addresses are all filled in. `check` is called after each round; it raises
     what a kernel reported."""
     places = [binding.steps + SLOT_BYTES * STEP_SLOTS * number for number in range(len(program.steps))]

@@ -10,6 +10,7 @@ from staticgraph.types import Size
 from . import cache as object_cache
 from .cpu.loader import LoadedKernel
 from .memory import Memory
+from .threads import thread_count
 
 ORIGINS = {"compiled": "compiled", "cache": "from the cache", "process": "already loaded"}
 
@@ -51,7 +52,7 @@ def explain(program: Program, kernels: Sequence[LoadedKernel], memory: Memory) -
         section("kernels", ("", "name", "origin", "ms", "remarks"), (
             (str(number), kernel.name, ORIGINS[loaded.origin], f"{loaded.milliseconds:.1f}", loaded.reason)
             for number, (kernel, loaded) in enumerate(zip(program.kernels, kernels)))),
-        f"object cache: {_cache_place()}",
+        f"object cache: {_cache_place()}\nthreads: {thread_count()}",
         section("steps", ("", "kernel", "times", "reads", "writes", "computes", "lines"), (
             (str(number), *_step_row(program, step)) for number, step in enumerate(program.steps))),
         section("buffers", ("name", "type", "place", "bytes", "alive in steps"), (

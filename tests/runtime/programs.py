@@ -64,6 +64,20 @@ def copy(args, start, stop):
 """
 
 
+THROUGH_WORKSPACE = """
+from staticgraph.runtime.cpu.language import pointer_float32
+
+def through_workspace(args, start, stop):
+    x = pointer_float32(args, 0)
+    y = pointer_float32(args, 1)
+    workspace = pointer_float32(args, 2)
+    for i in range(start, stop):
+        workspace[i - start] = x[i]
+    for i in range(start, stop):
+        y[i] = workspace[i - start] * workspace[i - start]
+"""
+
+
 def kernel(text: str) -> Kernel:
     return Kernel(text.split("def ")[1].split("(")[0], hashlib.sha256(text.encode()).hexdigest(), text)
 
@@ -150,3 +164,18 @@ def pick_and_update_program() -> Program:
                Step(2, at(4, 3), 4, stage="commit", reads=(4,), writes=(3,))),
         checks=(Check("take: index {value} is out of range for an axis of size {size}\n  t: int64[n]   model.py:4"),),
         arena_bytes=64)
+
+
+def workspace_program(shape: tuple[Any, ...] = (BATCH,)) -> Program:
+    """y = (x + 1)**2, the square by way of a workspace that every chunk uses from its start."""
+    size = product(shape)
+    names = (("x", "input", 0), ("y", "output", 0), ("h", "arena", 0), ("workspace", "arena", size * 64))
+    return make(
+        inputs=(InputSpec("x", "float32", shape, "model.py:3"),),
+        outputs=(OutputSpec("float32", shape, 1, "y"),),
+        buffers=tuple(buffer(name, place, shape, offset=offset) for name, place, offset in names),
+        kernels=(kernel(ADD_ONE), kernel(THROUGH_WORKSPACE)),
+        steps=(Step(0, at(0, 2), size, reads=(0,), writes=(2,)),
+               Step(1, at(2, 1, 3), size, reads=(2,), writes=(1, 3), note=1)),
+        notes=(Note("x + 1"), Note("square", flops=size * 100)),
+        arena_bytes=size * 128)

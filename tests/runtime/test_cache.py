@@ -16,7 +16,7 @@ import pytest
 
 from staticgraph.runtime import cache
 from staticgraph.runtime.cpu import loader
-from staticgraph.runtime.driver import ASSEMBLY, SYMBOL
+from staticgraph.runtime.driver import ASSEMBLY, RUN
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,7 +33,7 @@ class Maker:
 
     def make(self, key: str) -> loader.Compiled:
         self.made += 1
-        return loader.linker().assemble(ASSEMBLY), SYMBOL, ()
+        return loader.linker().assemble(ASSEMBLY), RUN, ()
 
 
 @pytest.fixture

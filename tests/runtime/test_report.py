@@ -10,6 +10,7 @@ from staticgraph.compiler.program import Note, PassRecord
 from staticgraph.runtime import cache
 from staticgraph.runtime.cpu import loader
 from staticgraph.runtime.executable import load
+from staticgraph.runtime.threads import thread_count
 
 from .programs import Storage, add_one_program, chain_program, counter_program, make
 
@@ -49,6 +50,7 @@ passes
 kernels of any origin
 
 object cache: {cache.info().folder}
+threads: {thread_count()}
 
 steps
      kernel   times  reads  writes  computes   lines

@@ -1,0 +1,120 @@
+"""Threads: how a step is cut into chunks, and the workers that share them.
+
+Chunks depend on sizes only, never on the number of threads (see `driver` for why that fixes the bits of a result).
+There is one pool in a process. It serves one call at a time; a call that finds it busy runs its chunks alone.
+
+A worker sleeps until it is called, then looks for chunks for a while before it sleeps again. Waking
+is never waited for: the caller takes chunks from the start, and a worker that comes late finds fewer of them.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from .driver import CONTROL_SLOTS, load_worker
+
+CHUNK_WORK = 32768
+"""Elements moved, or multiplications, that make a chunk worth handing to a thread."""
+
+MAXIMUM_CHUNKS = 64
+
+PRIVATE_CHUNK_WORK = 2**19
+PRIVATE_MAXIMUM_CHUNKS = 16
+"""The same for kernels with a workspace, which they fill again for each chunk."""
+
+PATIENCE = 3000
+"""Looks in vain before a worker sleeps: some hundred microseconds."""
+
+
+def chunk_of(extent: int, nbytes: int, flops: int, private: bool) -> int:
+    """Iterations to a chunk for a step of this extent that touches so many bytes and does so many operations."""
+    if extent <= 1:
+        return 1
+    work = max(extent, nbytes // 4, flops // 2)
+    least, most = (PRIVATE_CHUNK_WORK, PRIVATE_MAXIMUM_CHUNKS) if private else (CHUNK_WORK, MAXIMUM_CHUNKS)
+    chunks = min(work // least, most, extent)
+    if chunks <= 1:
+        return extent
+    chunk = -(-extent // chunks)
+    grain = 64 if chunk >= 1024 else 8 if chunk >= 64 else 1     # whole vectors and cache lines, where that is cheap
+    return -(-chunk // grain) * grain
+
+
+@cache
+def thread_count() -> int:
+    """Threads to use: STATICGRAPH_THREADS, else the processors that this process may run on."""
+    wanted = os.environ.get("STATICGRAPH_THREADS", "")
+    if wanted.isdigit() and int(wanted) > 0:
+        return int(wanted)
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(available, _quota(), 16))
+
+
+def _quota() -> int:
+    """Processors that a container grants; a large number where nothing says so."""
+    try:
+        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, int(limit) // int(period))
+    except (OSError, ValueError):
+        return 1 << 30
+
+
+STACK_BYTES = 8 * 2**20
+"""Kernels keep tiles on the stack, and some systems give threads far less than the main thread has."""
+
+
+class Pool:
+    """Workers 1, 2, ... of a process; number 0 is whoever calls."""
+
+    def __init__(self, threads: int) -> None:
+        self.busy = threading.Lock()
+        self._block = np.zeros(CONTROL_SLOTS + 8, np.int64)
+        self.control = -(-self._block.ctypes.data // 64) * 64
+        self._work = load_worker()
+        self._gates = [threading.Lock() for _ in range(threads - 1)]
+        usual = threading.stack_size(STACK_BYTES)
+        for number, gate in enumerate(self._gates, 1):
+            gate.acquire()
+            threading.Thread(target=self._serve, args=(number, gate), name=f"staticgraph-{number}", daemon=True).start()
+        threading.stack_size(usual)
+
+    def wake(self) -> None:
+        """Call the workers; only who holds `busy` may."""
+        for gate in self._gates:
+            if gate.locked():
+                gate.release()
+
+    def _serve(self, number: int, gate: threading.Lock) -> None:
+        while True:
+            gate.acquire()
+            self._work(self.control, number, PATIENCE)
+
+
+_pool: Pool | None = None
+_lock = threading.Lock()
+
+
+def pool() -> Pool | None:
+    """The pool of this process; None where there is one thread only."""
+    global _pool
+    if thread_count() == 1:
+        return None
+    with _lock:
+        if _pool is None:
+            _pool = Pool(thread_count())
+        return _pool
+
+
+def _forget() -> None:
+    """A forked child has none of its parent's threads."""
+    global _pool, _lock
+    _pool, _lock = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

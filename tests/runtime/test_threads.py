@@ -1,0 +1,221 @@
+"""Chunks and workers: every chunk once, the same bits for any number of threads, nothing shared by accident."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from staticgraph.compiler.program import Argument, Check, InputSpec, OutputSpec, Step, VariableSpec
+from staticgraph.errors import OutOfRangeError
+from staticgraph.runtime import executable as executable_module
+from staticgraph.runtime import memory, threads
+from staticgraph.runtime.cpu.loader import load_kernel
+from staticgraph.runtime.driver import STEP_SLOTS, load_driver
+from staticgraph.runtime.executable import load
+
+from .programs import (
+    ADD_ONE,
+    BATCH,
+    COPY,
+    PICK,
+    Storage,
+    at,
+    buffer,
+    chain_program,
+    kernel,
+    make,
+    workspace_program,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+
+COUNT = """
+from staticgraph.runtime.cpu.language import pointer_int64
+
+def count(args, start, stop):
+    visits = pointer_int64(args, 0)
+    for i in range(start, stop):
+        visits[i] += 1
+"""
+
+
+@pytest.fixture(scope="module")
+def four() -> threads.Pool:
+    return threads.Pool(4)
+
+
+@pytest.fixture
+def four_threads(four: threads.Pool, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Executables loaded in the test use four threads, whatever the machine has; small chunks make them meet."""
+    monkeypatch.setattr(executable_module, "thread_count", lambda: 4)
+    monkeypatch.setattr(executable_module, "pool", lambda: four)
+    monkeypatch.setattr(threads, "CHUNK_WORK", 64)
+    monkeypatch.setattr(threads, "PRIVATE_CHUNK_WORK", 64)
+    yield
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_chunks_of_a_step(private: bool) -> None:
+    for extent in (0, 1, 2, 7, 63, 64, 65, 1000, 4097, 10**6, 10**9):
+        for work in (0, 10**5, 10**7, 10**12):
+            chunk = threads.chunk_of(extent, work, 0, private)
+            assert chunk == threads.chunk_of(extent, 0, work // 2, private) >= 1
+            most = threads.PRIVATE_MAXIMUM_CHUNKS if private else threads.MAXIMUM_CHUNKS
+            assert -(-extent // chunk) <= most
+            assert chunk >= extent or max(extent, work // 4) >= 2 * threads.CHUNK_WORK
+
+
+def test_small_steps_are_not_cut() -> None:
+    assert threads.chunk_of(10_000, 80_000, 10_000, False) == 10_000
+    assert threads.chunk_of(64, 64 * 64 * 4, 2 * 64 * 64 * 64, True) == 64
+
+
+@pytest.mark.parametrize("extents", [(1000,), (5, 0, 4097, 1, 333)])
+def test_every_iteration_is_run_once(four: threads.Pool, extents: tuple[int, ...]) -> None:
+    """Thousands of launches in a row, of changing sizes: a late worker never runs a chunk twice or of another step."""
+    address = load_kernel(kernel(COUNT)).address
+    visits = [np.zeros(max(extent, 1), np.int64) for extent in extents]
+    arguments = np.array([each.ctypes.data for each in visits], np.int64)
+    status = np.zeros(4, np.int64)
+    rows = np.array([[address, arguments.ctypes.data + 8 * number, extent, 7 + 13 * number, 0]
+                     for number, extent in enumerate(extents)], np.int64)
+    assert rows.shape[1] == STEP_SLOTS
+    rounds = 3000
+    with four.busy:
+        for turn in range(rounds):
+            if turn % 100 == 0:
+                four.wake()
+            assert load_driver()(rows.ctypes.data, len(rows), status.ctypes.data, four.control) == -1
+    for extent, each in zip(extents, visits):
+        assert (each[:extent] == rounds).all() and not each[extent:].any()
+
+
+def test_results_are_the_same_bits(four_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.random.default_rng(0).standard_normal(100_003).astype("float32")
+    together = load(chain_program(3))
+    shared = together(x)
+    assert together._bindings[(x.shape,)].parallel
+    monkeypatch.setattr(executable_module, "thread_count", lambda: 1)
+    alone = load(chain_program(3))
+    assert np.array_equal(alone(x), shared) and not alone._bindings[(x.shape,)].parallel
+    assert np.array_equal(shared, x + np.float32(1) + np.float32(1) + np.float32(1))
+
+
+def test_each_thread_has_its_own_workspace(four_threads: None) -> None:
+    executable = load(workspace_program())
+    for size in (10, 5000, 100_000, 777):
+        for seed in range(20):
+            x = np.random.default_rng(seed).standard_normal(size).astype("float32")
+            assert np.array_equal(executable(x), np.square(x + 1))
+    assert executable._bindings[((100_000,),)].parallel
+
+
+def test_workspaces_that_would_be_too_large_are_not_multiplied(
+        four_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "PRIVATE_LIMIT", 10_000)
+    executable = load(workspace_program())
+    x = np.arange(5000, dtype="float32")
+    assert np.array_equal(executable(x), np.square(x + 1))
+    binding = executable._bindings[(x.shape,)]
+    table = binding.row[-2 * STEP_SLOTS:].reshape(2, STEP_SLOTS)
+    assert table[0, 3] < 5000 == table[1, 3]
+    assert binding.arena_bytes == 5000 * 128
+
+
+def test_what_a_workspace_is() -> None:
+    program = workspace_program()
+    assert memory.find_workspaces(program) == {3}
+    assert memory.find_workspaces(chain_program(3)) == frozenset()
+    result = (OutputSpec("float32", (BATCH,), 3, "workspace"),)
+    assert memory.find_workspaces(make(**{**vars(program), "outputs": result})) == frozenset()
+
+
+def test_a_failure_in_any_chunk_is_reported(four_threads: None) -> None:
+    n = 20_000
+    storage = Storage(np.zeros(n, "float32"))
+    program = make(
+        inputs=(InputSpec("x", "float32", (n,)), InputSpec("t", "int64", (n,))),
+        outputs=(OutputSpec("float32", (n,), 2, "y"),),
+        variables=(VariableSpec("w", "float32", (n,), written=True),),
+        buffers=(buffer("x", "input", (n,)), buffer("t", "input", (n,), 1, "int64"), buffer("y", "output", (n,)),
+                 buffer("w", "variable", (n,)), buffer("new_w", "arena", (n,))),
+        kernels=(kernel(ADD_ONE), kernel(PICK), kernel(COPY)),
+        steps=(Step(0, at(3, 4), n, reads=(3,), writes=(4,)),
+               Step(1, (*at(0, 1, 2), Argument("size", n), Argument("status")), n, reads=(0, 1), writes=(2,)),
+               Step(2, at(4, 3), n, stage="commit", reads=(4,), writes=(3,))),
+        checks=(Check("index {value} of {size}"),),
+        arena_bytes=80_000)
+    executable = load(program, [storage])
+    x, t = np.arange(n, dtype="float32"), np.arange(n)[::-1].copy()
+    for place in (0, n // 2, n - 1):
+        bad = t.copy()
+        bad[place] = n + place
+        with pytest.raises(OutOfRangeError, match=f"index {n + place} of {n}"):
+            executable(x, bad)
+        assert not storage.array.any()
+    assert np.array_equal(executable(x, t), x[::-1])
+    assert (storage.array == 1).all()
+
+
+def test_calls_that_find_the_workers_busy_run_alone(four_threads: None, four: threads.Pool) -> None:
+    executable = load(chain_program(3))
+    x = np.arange(10_000, dtype="float32")
+    with four.busy:
+        assert np.array_equal(executable(x), x + 3)
+    results: list[Any] = []
+
+    def call_often() -> None:
+        own = load(chain_program(3))
+        results.extend(own(x) for _ in range(100))
+
+    callers = [threading.Thread(target=call_often) for _ in range(3)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(60)
+    assert len(results) == 300 and all(np.array_equal(result, x + 3) for result in results)
+
+
+def test_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    count = threads.thread_count.__wrapped__
+    monkeypatch.setenv("STATICGRAPH_THREADS", "3")
+    assert count() == 3
+    for text in ("", "0", "many"):
+        monkeypatch.setenv("STATICGRAPH_THREADS", text)
+        assert 1 <= count() <= 16
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda process: set(range(100)), raising=False)
+    for limit, expected in (("max 100000", 16), ("250000 100000", 2), ("50000 100000", 1)):
+        monkeypatch.setattr(threads.Path, "read_text", lambda path, limit=limit: limit)
+        assert count() == expected
+
+
+def test_forked_children_start_workers_of_their_own() -> None:
+    code = """if True:
+        import os, sys, warnings
+        import numpy as np
+        from tests.runtime.programs import chain_program
+        from staticgraph.runtime import threads
+        from staticgraph.runtime.executable import load
+        warnings.simplefilter("ignore")
+        executable = load(chain_program(3))
+        x = np.arange(500_000, dtype="float32")
+        assert np.array_equal(executable(x), x + 3)
+        parents = threads._pool
+        assert parents is not None and len(parents._gates) == 2
+        child = os.fork()
+        if child == 0:
+            right = threads._pool is None and np.array_equal(executable(x), x + 3) and threads._pool is not None
+            os._exit(0 if right else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert threads._pool is parents and np.array_equal(executable(x), x + 3)
+    """
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "STATICGRAPH_THREADS": "3"}
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True,
+                         check=False, timeout=120)
+    assert run.returncode == 0, run.stderr
