@@ -84,7 +84,7 @@ def _logsumexp(x: Tensor, axes: tuple[int, ...]) -> Tensor:
 def _logsumexp_vjp(ct: Tensor, y: Tensor, x: Tensor, axes: tuple[int, ...]) -> tuple[Tensor]:
     total = spread(y, x, axes)
     # Of an infinite total, +inf belongs to the elements that are +inf, and -inf depends on none.
-    limit = where(logical_and(x == total, x > 0), 0, -math.inf)
+    limit = where(logical_and(x == total, x > 0), as_tensor(0, x.dtype), -math.inf)
     return (spread(ct, x, axes) * exp(where(isinf(total), limit, x - total)),)
 
 

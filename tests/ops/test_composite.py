@@ -42,6 +42,18 @@ def test_gradient_is_that_of_the_expansion(op: Op) -> None:
             np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-11)
 
 
+@pytest.mark.parametrize("op", COMPOSITES, ids=lambda op: op.name)
+def test_single_precision_stays_single(op: Op) -> None:
+    for inputs, attrs in op.examples:
+        variables = [sg.variable(each.astype(np.float32) if each.dtype.kind == "f" else each) for each in inputs]
+        wrt = [each for each in variables if each.dtype.kind == "f"]
+        y = op(*variables, **attrs)
+        assert y.dtype == np.float32 and expanded(op)(*variables, **attrs).dtype == np.float32
+        for each in (y, expanded(op)(*variables, **attrs)):
+            assert all(g.dtype == np.float32 for g in sg.grad(sg.sum(each), wrt))
+            sg.evaluate([each, *sg.grad(sg.sum(each), wrt)])
+
+
 EXTREME = np.array([[1000.0, 999.0, -1000.0], [-745.0, -746.0, -747.0], [1e-3, 0.0, 30.0], [-5.0, 800.0, 799.5]])
 
 
