@@ -220,7 +220,7 @@ class Assembler:
                 lowered = GroupLowering(step.work, self.fused, step.stored, self.source_buffer, self.check_of,
                                         literal_extents=False).lower()
                 read_by_groups |= {argument.value for argument in lowered.arguments if argument.kind == "buffer"} \
-                    - written(lowered)  # type: ignore[arg-type, operator]
+                    - written(lowered)  # type: ignore[arg-type]
                 if lowered.flat:
                     flat.append((lowered, self.fused.members(step.work)))
                 else:

@@ -1,11 +1,9 @@
 """Decomposition: composites out, primitives in.
 
 Composites (softmax, layer_norm, …) have stayed whole until here so that rules could see them. Each is replaced by its
-expansion, again and again until only primitives are left. Two corrections follow which later levels rely on:
-
-* a reduction over axes of one element becomes a reshape (and a cast, for `any` and `all`);
-* sizes that have to exist in memory, because an op with a kernel of its own reads them or the caller wants them, are
-  wrapped in a node that has a kernel.
+expansion, again and again until only primitives are left; a reduction over axes of one element becomes a reshape.
+`settle` comes last of all graph passes: sizes that have to exist in memory, because an op with a kernel of its own
+reads them or the caller wants them, are wrapped in a node that has a kernel.
 """
 
 from __future__ import annotations
@@ -24,8 +22,12 @@ def decompose(outputs: Sequence[Tensor]) -> list[Tensor]:
     current = list(outputs)
     while any(node.op.kind == "composite" for node in toposort(current)):
         current = _replace(current, _expand)
-    current = _replace(current, _drop_unit_reduction)
-    return [_stored_size(each) for each in _replace(current, _store_sizes)]
+    return _replace(current, _drop_unit_reduction)
+
+
+def settle(outputs: Sequence[Tensor]) -> list[Tensor]:
+    """The outputs with every size that has to exist in memory wrapped in a node that has a kernel."""
+    return [_stored_size(each) for each in _replace(outputs, _store_sizes)]
 
 
 def _replace(outputs: Sequence[Tensor], change: object) -> list[Tensor]:

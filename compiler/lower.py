@@ -207,8 +207,10 @@ class GroupLowering:
         width = 1 if member.op.name == "gather_along" else member.inputs[1].ndim
         strides: list[Size] = [0] * rank
         for number, stride in enumerate(view.strides):
+            if number == axis:
+                continue
             upper = axes[number if number < axis else number - 1 + width]
-            if number != axis and upper is not None:
+            if upper is not None:
                 strides[upper] = strides[upper] + stride
         return Access(view.base, view.offset, tuple(strides))
 
@@ -491,7 +493,7 @@ class GroupLowering:
         return self.parameters.extent(node.attrs["size"], literal=False)
 
     def _load(self, access: Access, loads: dict[Access, str], body: list[Statement]) -> str:
-        if not any(access.strides):
+        if all(stride == 0 for stride in access.strides):
             loads, body = self.loads, self.prelude
         elif body is not self.row_body and all(access.strides[axis] == 0 for axis in self.inner_axes):
             loads, body = self.loads, self.row_body

@@ -1,6 +1,6 @@
 """The pipeline: a tensor graph in, a Program out, through one visible list of passes.
 
-    tensor graph --stabilise--> --decompose--> primitive graph --simplify--> --fuse--> groups --schedule--> steps
+    tensor graph --stabilise--> --decompose--> primitive graph --simplify--> --settle--> --fuse--> groups --schedule--> steps
     --lower--> kernel IR --render--> sources --plan--> Program
 
 `PASSES` is the graph part: each pass takes outputs and gives outputs of the same types, which is verified after each.
@@ -25,7 +25,7 @@ from staticgraph.tensor import Tensor, describe_line, toposort
 from staticgraph.types import maximum_size, size_symbols
 
 from .assemble import Assembler
-from .decompose import decompose
+from .decompose import decompose, settle
 from .fusion import fuse, update_cone
 from .program import Guard, InputSpec, OutputSpec, PassRecord, Program, VariableSpec, verify
 from .schedule import Schedule, Scheduler
@@ -42,10 +42,15 @@ def _decompose(outputs: list[Tensor]) -> tuple[list[Tensor], list[str]]:
     return decompose(outputs), []
 
 
+def _settle(outputs: list[Tensor]) -> tuple[list[Tensor], list[str]]:
+    return settle(outputs), []
+
+
 PASSES: tuple[tuple[str, GraphPass], ...] = (
     ("stabilise", _stabilise),
     ("decompose", _decompose),
     ("simplify", simplify),
+    ("settle", _settle),
 )
 """What happens to the graph, in order."""
 
@@ -135,7 +140,7 @@ def _back_end(compilation: Compilation, roots: list[Tensor], guards: list[Guard]
 
 
 def _static(node: Tensor) -> tuple[int, ...]:
-    return tuple(int(size) for size in node.shape)  # type: ignore[arg-type]
+    return tuple(int(size) for size in node.shape)
 
 
 def _check_leaves(compilation: Compilation, order: Sequence[Tensor]) -> None:

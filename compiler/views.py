@@ -116,6 +116,8 @@ def _apply(node: Tensor, view: View) -> View | None:
             offset = offset + start * stride
         steps = node.attrs["steps"]
         return View(view.base, offset, tuple(step * stride for step, stride in zip(steps, view.strides, strict=True)))
+    if node.op.name == "reshape" and view.strides == contiguous_strides(source.shape):
+        return View(view.base, view.offset, contiguous_strides(node.shape))
     if node.op.name == "reshape":
         strides = reshape_strides(source.shape, view.strides, node.shape)
         return None if strides is None else View(view.base, view.offset, strides)

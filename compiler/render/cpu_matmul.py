@@ -67,16 +67,17 @@ def {name}(args, start, stop):
     b_batch, b_row, b_col = extent(args, 10), extent(args, 11), extent(args, 12)
     packed = local_{dtype}({DEPTH * wide})
     edge = local_{dtype}({max(tiles.rows * wide, tiles.narrow_rows * lanes)})
-    if k == 0:
-        for i in range(start * n, stop * n):
-            c[i] = {dtype}(0)
-        return
+    if k == 0:  # a product of zeros instead of an empty sum
+        packed[0] = {dtype}(0)
+        a, b, k = packed, packed, 1
+        a_batch = a_row = a_col = b_batch = b_row = b_col = 0
     while start < stop:
         # the rows of one matrix of the batch
         item = start // m
         row = start - item * m
         rows = min(m - row, stop - start)
-        for depth in range(0, k, {DEPTH}):
+        depth = 0
+        while depth < k:
             steps = min(k - depth, {DEPTH})
             left = shift(a, item * a_batch + row * a_row + depth * a_col)
             column = 0
@@ -94,6 +95,7 @@ def {name}(args, start, stop):
                                shift(c, start * n + column), edge, a_row, a_col, rows, right_row, n, steps, columns,
                                depth == 0)
                 column += columns
+            depth += steps
         start += rows
 """
 
