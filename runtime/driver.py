@@ -1,8 +1,8 @@
 """The driver: runs a whole table of steps in one native call, alone or together with the workers of `threads`.
 
 A row of the table has five int64: address of the kernel, address of its arguments, extent, iterations to a chunk, and
-how many bytes further the arguments of the next thread lie (0 where all threads share them). A step is always run in
-the chunks of its row, by however many threads: results are the same bits for 1 thread or 16.
+how many bytes further the arguments of the next thread lie (0 where all threads share them). What a kernel computes for
+an iteration does not depend on the range that it is called with, so results are the same bits for 1 thread or 16.
 
 With a control block the caller publishes the chunks of a step as one *ticket*, (number of chunks << 32) + next chunk,
 and everybody takes chunks by adding one to it. The caller takes chunks too and waits only for chunks that somebody has
@@ -146,16 +146,12 @@ choose:
   %serial = or i1 %alone, %whole
   br i1 %serial, label %piece, label %publish
 
-; alone: one chunk after the other
+; alone: in one piece
 piece:
-  %start = phi i64 [ 0, %choose ], [ %end, %piece ]
   %kernel = load ptr, ptr %row
   %arguments = load ptr, ptr %arguments.place
-  %end = add i64 %start, %chunk
-  %stop = call i64 @llvm.smin.i64(i64 %end, i64 %extent)
-  call void %kernel(ptr %arguments, i64 %start, i64 %stop)
-  %more.pieces = icmp slt i64 %end, %extent
-  br i1 %more.pieces, label %piece, label %check
+  call void %kernel(ptr %arguments, i64 0, i64 %extent)
+  br label %check
 
 ; together: the row goes into the control block, then the ticket is released
 publish:

@@ -238,7 +238,8 @@ class Layout:
             extent, private = int(entry[2]), self._is_private(step)
             traffic = sum(nbytes[index] for index in (*step.reads, *step.writes))
             flops = evaluate_size(self._program.notes[step.note].flops, sizes)
-            entry[3] = chunk_of(extent, traffic, flops, private) if share_private or not private else max(extent, 1)
+            threads = self._threads if share_private or not private else 1
+            entry[3] = chunk_of(extent, traffic, flops, threads)
         return bool((table[:, 3] < table[:, 2]).any())
 
 

@@ -1,7 +1,7 @@
 """Threads: how a step is cut into chunks, and the workers that share them.
 
-Chunks depend on sizes only, never on the number of threads (see `driver` for why that fixes the bits of a result).
-There is one pool in a process. It serves one call at a time; a call that finds it busy runs its chunks alone.
+Only speed depends on chunks: kernels compute an iteration the same way whatever range they are called with.
+There is one pool in a process. It serves one call at a time; a call that finds it busy runs alone.
 
 A worker sleeps until it is called, then looks for chunks for a while before it sleeps again. Waking
 is never waited for: the caller takes chunks from the start, and a worker that comes late finds fewer of them.
@@ -19,25 +19,36 @@ import numpy as np
 from .driver import CONTROL_SLOTS, load_worker
 
 CHUNK_WORK = 32768
-"""Elements moved, or multiplications, that make a chunk worth handing to a thread."""
+"""Elements moved that make a chunk worth handing to a thread."""
 
 MAXIMUM_CHUNKS = 64
 
-PRIVATE_CHUNK_WORK = 2**19
-PRIVATE_MAXIMUM_CHUNKS = 16
-"""The same for kernels with a workspace, which they fill again for each chunk."""
+DENSE_CHUNK_WORK = 2**19
+"""The same for multiplications of a dense step."""
+
+DENSE_INTENSITY = 2
+"""Operations for each byte that make a step dense."""
+
+DENSE_ROWS = 384
+"""Iterations of a dense step after which it no longer matters what it prepares for each chunk."""
 
 PATIENCE = 3000
 """Looks in vain before a worker sleeps: some hundred microseconds."""
 
 
-def chunk_of(extent: int, nbytes: int, flops: int, private: bool) -> int:
-    """Iterations to a chunk for a step of this extent that touches so many bytes and does so many operations."""
-    if extent <= 1:
-        return 1
-    work = max(extent, nbytes // 4, flops // 2)
-    least, most = (PRIVATE_CHUNK_WORK, PRIVATE_MAXIMUM_CHUNKS) if private else (CHUNK_WORK, MAXIMUM_CHUNKS)
-    chunks = min(work // least, most, extent)
+def chunk_of(extent: int, nbytes: int, flops: int, threads: int) -> int:
+    """Iterations to a chunk for a step of this extent that touches so many bytes and does so many operations.
+
+    Most steps move memory: they get many small chunks, so that a thread that loses its core holds up little. A dense
+    step (a matmul) does much with each element and packs its operands for each chunk: it gets a few chunks per thread
+    where they are large, else one.
+    """
+    if threads == 1 or extent <= 1:
+        return max(extent, 1)
+    if flops > DENSE_INTENSITY * nbytes:
+        least = -(-extent // max(1, flops // (2 * DENSE_CHUNK_WORK)))
+        return min(extent, max(least, -(-extent // (4 * threads)), min(-(-extent // threads), DENSE_ROWS)))
+    chunks = min(max(extent, nbytes // 4) // CHUNK_WORK, MAXIMUM_CHUNKS, extent)
     if chunks <= 1:
         return extent
     chunk = -(-extent // chunks)

@@ -56,24 +56,34 @@ def four_threads(four: threads.Pool, monkeypatch: pytest.MonkeyPatch) -> Iterato
     monkeypatch.setattr(executable_module, "thread_count", lambda: 4)
     monkeypatch.setattr(executable_module, "pool", lambda: four)
     monkeypatch.setattr(threads, "CHUNK_WORK", 64)
-    monkeypatch.setattr(threads, "PRIVATE_CHUNK_WORK", 64)
+    monkeypatch.setattr(threads, "DENSE_CHUNK_WORK", 64)
     yield
 
 
-@pytest.mark.parametrize("private", [False, True])
-def test_chunks_of_a_step(private: bool) -> None:
+@pytest.mark.parametrize("count", [1, 2, 4, 16])
+def test_chunks_of_a_step(count: int) -> None:
     for extent in (0, 1, 2, 7, 63, 64, 65, 1000, 4097, 10**6, 10**9):
-        for work in (0, 10**5, 10**7, 10**12):
-            chunk = threads.chunk_of(extent, work, 0, private)
-            assert chunk == threads.chunk_of(extent, 0, work // 2, private) >= 1
-            most = threads.PRIVATE_MAXIMUM_CHUNKS if private else threads.MAXIMUM_CHUNKS
-            assert -(-extent // chunk) <= most
-            assert chunk >= extent or max(extent, work // 4) >= 2 * threads.CHUNK_WORK
+        for nbytes in (0, 10**5, 10**7, 10**12):
+            for flops in (0, nbytes, 10 * nbytes):
+                chunk = threads.chunk_of(extent, nbytes, flops, count)
+                assert 1 <= chunk <= max(1, extent + 63)
+                chunks = -(-extent // chunk)
+                assert chunks <= max(threads.MAXIMUM_CHUNKS, 4 * count)
+                if chunks > 1:
+                    assert count > 1
+                    assert max(extent, nbytes // 4, flops // 2) >= 2 * threads.CHUNK_WORK
+
+
+@pytest.mark.parametrize(("m", "k", "n", "count", "chunk"), [
+    (64, 64, 64, 2, 64), (128, 128, 128, 2, 64), (256, 256, 256, 2, 128), (4096, 256, 256, 2, 512),
+    (64, 1024, 1024, 2, 32), (256, 256, 256, 16, 16), (10_000, 784, 10, 2, 1250),
+])
+def test_chunks_of_a_matmul(m: int, k: int, n: int, count: int, chunk: int) -> None:
+    assert threads.chunk_of(m, 4 * (m * k + k * n + m * n), 2 * m * k * n, count) == chunk
 
 
 def test_small_steps_are_not_cut() -> None:
-    assert threads.chunk_of(10_000, 80_000, 10_000, False) == 10_000
-    assert threads.chunk_of(64, 64 * 64 * 4, 2 * 64 * 64 * 64, True) == 64
+    assert threads.chunk_of(10_000, 80_000, 10_000, 8) == 10_000
 
 
 @pytest.mark.parametrize("extents", [(1000,), (5, 0, 4097, 1, 333)])
