@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from . import gradient_check, location
-from .cotangents import pull_back
+from .cotangents import active_nodes, pull_back
 from .errors import ArgumentError, DTypeError, GradientError, ShapeError, message
 from .interpreter import evaluate
 from .op import as_tensor, broadcast, registry
@@ -78,10 +78,13 @@ def jvp(outputs: Any, wrt: Any, tangents: Any, *, unconnected: Unconnected = "ra
     pulled = gradients("jvp", ys, tensors, dummies, unconnected)
     pushed = pull_back(pulled, moves, dummies)
     alive = {id(node) for node in toposort([each for each in pushed if each is not None])}
+    repaired = stabilise(ys, opaque=tensors)
+    connected = active_nodes(toposort(repaired), set(map(id, tensors)))
     results = []
-    for y, dummy, result in zip(ys, dummies, pushed, strict=True):
-        if result is None:
-            result = zeros_or_raise("jvp", [y], y, unconnected, "this output depends on none of wrt")
+    for y, node, dummy, result in zip(ys, repaired, dummies, pushed, strict=True):
+        if result is None:  # a step function is connected, and does not move
+            how: Unconnected = "zero" if id(node) in connected else unconnected
+            result = zeros_or_raise("jvp", [y], y, how, "this output depends on none of wrt")
         if id(dummy) in alive:
             raise GradientError(message("jvp: a gradient rule is not linear in its cotangent", [operand_row("y", y)]))
         results.append(result)
