@@ -27,7 +27,8 @@ from staticgraph.types import maximum_size, size_symbols
 from .assemble import Assembler
 from .decompose import decompose, settle
 from .fusion import fuse, update_cone
-from .program import Guard, InputSpec, OutputSpec, PassRecord, Program, VariableSpec, verify
+from .program import GraphRecord, Guard, InputSpec, OutputSpec, PassRecord, Program, VariableSpec, verify
+from .record import Recorder, output_names
 from .schedule import Schedule, Scheduler
 from .target import Target
 
@@ -132,11 +133,23 @@ def _back_end(compilation: Compilation, roots: list[Tensor], guards: list[Guard]
                                      str(node.location)) for node in compilation.variables),
         constants=tuple(schedule.constants), buffers=parts.buffers, kernels=parts.kernels, steps=parts.steps,
         notes=parts.notes, guards=tuple(guards), checks=parts.checks, arena_bytes=parts.arena_bytes,
-        structure=compilation.structure, passes=tuple(compilation.records))
+        structure=compilation.structure, passes=tuple(compilation.records),
+        graphs=_graph_records(compilation, roots, parts.nodes_of_step))
     verify(program)
     compilation.program = program
     debug.program(compilation, parts)
     return program
+
+
+def _graph_records(compilation: Compilation, roots: Sequence[Tensor],
+                   nodes_of_step: Sequence[Sequence[Tensor]]) -> tuple[GraphRecord, ...]:
+    """The graph as it was built, and the one that was scheduled with the steps of each node."""
+    recorder = Recorder(output_names(compilation.outputs, compilation.structure), list(compilation.updates))
+    steps: dict[Tensor, tuple[int, ...]] = {}
+    for number, nodes in enumerate(nodes_of_step):
+        for node in nodes:
+            steps[node] = (*steps.get(node, ()), number)
+    return (recorder.record("tensor", compilation.graphs["tensor"]), recorder.record("primitive", roots, steps))
 
 
 def _static(node: Tensor) -> tuple[int, ...]:

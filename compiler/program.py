@@ -18,7 +18,7 @@ Invariants (`verify` checks them):
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -154,6 +154,32 @@ class PassRecord:
     remarks: tuple[str, ...] = ()
 
 
+class NodeRecord(NamedTuple):
+    """A node of the graph, for people: `inputs` are positions in the record, `detail` its attributes or value as text,
+    `steps` the steps that compute it (none for leaves, views and what every kernel makes for itself)."""
+
+    op: str
+    kind: str
+    type: str
+    name: str = ""
+    scope: str = ""
+    lines: tuple[str, ...] = ()
+    inputs: tuple[int, ...] = ()
+    detail: str = ""
+    steps: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class GraphRecord:
+    """A graph as plain data, inputs first. `stage` is "tensor" (as it was built) or "primitive" (what was scheduled).
+    `outputs` are (name, node), `updates` are (node of the variable, node of its new value)."""
+
+    stage: str
+    nodes: tuple[NodeRecord, ...]
+    outputs: tuple[tuple[str, int], ...] = ()
+    updates: tuple[tuple[int, int], ...] = ()
+
+
 @dataclass(frozen=True)
 class Program:
     """See the module docstring. `structure` says how outputs go back to the caller: ("tensor",), ("list", n),
@@ -173,6 +199,7 @@ class Program:
     arena_bytes: Size
     structure: tuple[Any, ...] = ("tensor",)
     passes: tuple[PassRecord, ...] = field(default=(), compare=False)
+    graphs: tuple[GraphRecord, ...] = field(default=(), compare=False)
 
 
 def verify(program: Program) -> None:

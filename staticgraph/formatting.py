@@ -64,10 +64,19 @@ def _definition(node: Tensor, labels: Mapping[int, str]) -> str:
     if node.op.name in ("placeholder", "variable"):
         return node.op.name + name
     if node.op.name == "constant":
-        return f"constant {_value(node.attrs['value'])}{name}"
+        return f"constant {format_attrs(node)}{name}"
     operands = [labels.get(id(each)) or str(_literal(each)) for each in node.inputs]
-    attrs = [f"{key}={_value(value)}" for key, value in node.attrs.items()]
-    return f"{node.op.name}({', '.join(operands + attrs)}){name}"
+    attrs = format_attrs(node)
+    return f"{node.op.name}({', '.join([*operands, attrs] if attrs else operands)}){name}"
+
+
+def format_attrs(node: Tensor) -> str:
+    """The attributes of a node as they stand in a listing, ``axis=1, dtype=int64``; of a constant, its value."""
+    if node.op.name == "constant":
+        return _value(node.attrs["value"])
+    if node.op.name in ("placeholder", "variable"):
+        return ""
+    return ", ".join([f"{key}={_value(value)}" for key, value in node.attrs.items()])
 
 
 def _value(value: Any) -> str:

@@ -1,0 +1,66 @@
+"""Records: tensor graphs as plain data, for people and pictures.
+
+Comes in: the graph as the user built it, or the primitive graph with the steps that compute each node. Goes out: a
+`GraphRecord`, which travels in the Program, so that an executable can be drawn without keeping a tensor alive. It is
+made on every compile, so texts are made once for each distinct type and node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from staticgraph.formatting import format_attrs
+from staticgraph.tensor import Tensor, toposort
+
+from .program import GraphRecord, NodeRecord
+
+LINES_KEPT = 12
+
+
+class Recorder:
+    """Turns graphs of one compilation into records; what is the same node in both is described once."""
+
+    def __init__(self, names: Sequence[str], variables: Sequence[Tensor]) -> None:
+        """`names` are what the outputs go by; `variables` are those that are updated."""
+        self.names = names
+        self.variables = variables
+        self._types: dict[Any, str] = {}
+        self._lines: dict[Any, tuple[str, ...]] = {}
+        self._texts: dict[Tensor, tuple[str, tuple[str, ...], str]] = {}
+
+    def record(self, stage: str, roots: Sequence[Tensor],
+               steps: Mapping[Tensor, tuple[int, ...]] | None = None) -> GraphRecord:
+        """The graph of `roots`: the outputs, then the new value of each updated variable."""
+        order = toposort([*self.variables, *roots])
+        number = {node: position for position, node in enumerate(order)}
+        steps = steps or {}
+        nodes = tuple(self._node(node, number, steps.get(node, ())) for node in order)
+        count = len(self.names)
+        return GraphRecord(stage, nodes,
+                           tuple((name, number[root]) for name, root in zip(self.names, roots, strict=False)),
+                           tuple((number[variable], number[root])
+                                 for variable, root in zip(self.variables, roots[count:], strict=True)))
+
+    def _node(self, node: Tensor, number: Mapping[Tensor, int], steps: tuple[int, ...]) -> NodeRecord:
+        kind, lines, detail = self._texts.get(node) or self._describe(node)
+        return NodeRecord(node.op.name, node.op.kind, kind, node.name or "", node.scope, lines,
+                          tuple(number[each] for each in node.inputs), detail, steps)
+
+    def _describe(self, node: Tensor) -> tuple[str, tuple[str, ...], str]:
+        kind = self._types.get(node.type)
+        if kind is None:
+            kind = self._types[node.type] = str(node.type)
+        lines = self._lines.get(node.locations)
+        if lines is None:
+            lines = self._lines[node.locations] = tuple(map(str, node.locations[:LINES_KEPT]))
+        text = self._texts[node] = (kind, lines, format_attrs(node))
+        return text
+
+
+def output_names(outputs: Sequence[Tensor], structure: tuple[Any, ...]) -> list[str]:
+    """What each output is called: its key in a dict, else its own name, else its position."""
+    if structure[0] == "dict":
+        return [str(key) for key in structure[1]]
+    alone = len(outputs) == 1
+    return [node.name or ("output" if alone else f"output {number}") for number, node in enumerate(outputs)]
