@@ -40,7 +40,7 @@ from ..kernel_ir import (
 
 BLOCK = 512
 COLUMN_BLOCK = 32
-LANES = 256
+LANES = 512
 LANGUAGE = "staticgraph.runtime.cpu.language"
 NARROW = ("int8", "int16", "int32", "uint8", "uint16", "uint32")
 PYTHON = frozenset("""
@@ -302,7 +302,7 @@ def _render_reduce(writer: _Writer, reduce: Reduce) -> None:
     if blocked:
         for result in reduce.results:
             if _is_compensated(result):
-                _join_block(writer, result.name, result.dtype)
+                _join_block(writer, result.name)
     writer.depth = depth
     if blocked:
         for result in reduce.results:
@@ -328,7 +328,7 @@ def _accumulate(writer: _Writer, result: Result, suffix: str, lane: str = "") ->
         writer.line(f"{result.name}{lane} = {result.position}")
 
 
-def _join_block(writer: _Writer, name: str, dtype: str, lane: str = "") -> None:
+def _join_block(writer: _Writer, name: str, lane: str = "") -> None:
     """Add a block's sum to the total and keep what the addition lost (Knuth's TwoSum, TAOCP vol. 2, 4.2.2)."""
     stem = name
     writer.line(f"{stem}_new = {name}{lane} + {name}_part{lane}")
@@ -385,20 +385,33 @@ def _lane_arrays(body: Sequence[Statement]) -> dict[str, str]:
 
 
 class _Lanes:
-    """Writes statements for all lanes of a tile, the lane running innermost."""
+    """Writes statements for all lanes of a tile, the lane running innermost. Statements that follow each other share
+    one loop over the lanes: `lane` opens it where none is open, `close` ends it."""
 
     def __init__(self, writer: _Writer, arrays: frozenset[str], axis: str) -> None:
         self.writer = writer
         self.arrays = arrays
         self.axis = axis
+        self.opened: int | None = None
 
     def fix(self, text: str) -> str:
         return _WORD.sub(lambda match: f"{match[0]}[lane]" if match[0] in self.arrays else match[0], text)
 
-    def lane_loop(self) -> None:
-        self.writer.line("for lane in range(width):")
-        self.writer.depth += 1
-        self.writer.line(f"{self.axis} = first + lane")
+    def lane(self) -> None:
+        if self.opened is None:
+            self.writer.line("for lane in range(width):")
+            self.writer.depth += 1
+            self.writer.line(f"{self.axis} = first + lane")
+            self.opened = len(self.writer.lines)
+
+    def close(self) -> None:
+        if self.opened is None:
+            return
+        inside = self.writer.lines[self.opened:]
+        if not any(re.search(rf"\b{self.axis}\b", line) for line in inside):
+            del self.writer.lines[self.opened - 1]
+        self.writer.depth -= 1
+        self.opened = None
 
     def body(self, body: Sequence[Statement]) -> None:
         for statement in body:
@@ -407,9 +420,9 @@ class _Lanes:
             elif isinstance(statement, Map):
                 self.map(statement)
             else:
-                self.lane_loop()
+                self.lane()
                 self.plain([statement])
-                self.writer.depth -= 1
+        self.close()
 
     def plain(self, body: Sequence[Statement]) -> None:
         for statement in body:
@@ -424,63 +437,58 @@ class _Lanes:
                     raise AssertionError(f"{type(statement).__name__} inside of a lane loop")
 
     def map(self, statement: Map) -> None:
+        self.close()
         depth = self.writer.depth
         inner: Sequence[Statement] = (statement,)
         while len(inner) == 1 and isinstance(inner[0], Map):
             self.writer.line(f"for {inner[0].index} in range({inner[0].extent}):")
             self.writer.depth += 1
             inner = inner[0].body
-        self.lane_loop()
+        self.lane()
         self.plain(inner)
+        self.close()
         self.writer.depth = depth
 
     def reduce(self, statement: Reduce) -> None:
-        writer = self.writer
-        self.lane_loop()
-        for result in statement.results:
-            writer.line(f"{_accumulator(result)}[lane] = {start_value(result)}")
-            if result.op in ("argmax", "argmin"):
-                writer.line(f"{result.name}[lane] = 0")
-            if _is_compensated(result):
-                writer.line(f"{result.name}_error[lane] = {start_value(result)}")
-        writer.depth -= 1
-        depth = writer.depth
-        for outer, size in statement.loops[:-1]:
-            writer.line(f"for {outer} in range({size}):")
-            writer.depth += 1
-        self.blocks(statement)
-        writer.depth = depth
         sums = [result for result in statement.results if _is_compensated(result)]
-        if sums:
-            self.lane_loop()
-            for result in sums:
-                _finish(writer, result.name, result.name, result.dtype, "[lane]")
-            writer.depth -= 1
+        self.lane()
+        for result in statement.results:
+            self.writer.line(f"{_accumulator(result)}[lane] = {start_value(result)}")
+            if result.op in ("argmax", "argmin"):
+                self.writer.line(f"{result.name}[lane] = 0")
+        for result in sums:
+            self.writer.line(f"{result.name}_part[lane] = {start_value(result)}")
+            self.writer.line(f"{result.name}_error[lane] = {start_value(result)}")
+        self.close()
+        depth = self.writer.depth
+        for outer, size in statement.loops[:-1]:
+            self.writer.line(f"for {outer} in range({size}):")
+            self.writer.depth += 1
+        self.blocks(statement, sums)
+        self.writer.depth = depth
+        for result in sums:
+            self.lane()
+            _finish(self.writer, result.name, result.name, result.dtype, "[lane]")
 
-    def blocks(self, statement: Reduce) -> None:
+    def blocks(self, statement: Reduce, sums: Sequence[Result]) -> None:
         writer = self.writer
         index, extent = statement.loops[-1]
-        sums = [result for result in statement.results if _is_compensated(result)]
         if sums:
             writer.line(f"for {index}_block in range(0, {extent}, {COLUMN_BLOCK}):")
             writer.depth += 1
-            self.lane_loop()
-            for result in sums:
-                writer.line(f"{result.name}_part[lane] = {start_value(result)}")
-            writer.depth -= 1
             writer.line(f"for {index} in range({index}_block, min({index}_block + {COLUMN_BLOCK}, {extent})):")
         else:
             writer.line(f"for {index} in range({extent}):")
         with writer:
-            self.lane_loop()
+            self.lane()
             self.plain(statement.body)
             for result in statement.results:
                 fixed = Result(result.name, result.dtype, result.op, self.fix(result.expr), result.term_dtype,
                                result.position)
                 _accumulate(writer, fixed, "_part" if _is_compensated(result) else "", "[lane]")
-            writer.depth -= 1
-        if sums:
-            self.lane_loop()
-            for result in sums:
-                _join_block(writer, result.name, result.dtype, "[lane]")
-            writer.depth -= 1
+            self.close()
+        for result in sums:
+            self.lane()
+            _join_block(writer, result.name, "[lane]")
+            writer.line(f"{result.name}_part[lane] = {start_value(result)}")
+        self.close()
