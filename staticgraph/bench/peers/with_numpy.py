@@ -1,0 +1,43 @@
+"""NumPy: the form that the case itself declares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..cases import Case, Sizes
+from . import Arrays, Contestant, Peer
+
+
+class NumPy:
+    name = "numpy"
+    package = "numpy"
+    order = 10
+
+    def environment(self, cache: Path, threads: int) -> Mapping[str, str]:
+        return {name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+
+    def connect(self, threads: int) -> None:
+        try:
+            from threadpoolctl import threadpool_limits
+        except ModuleNotFoundError:
+            return     # the variables above have said it
+        threadpool_limits(threads)
+
+    def prepare(self, case: Case, sizes: Sizes, inputs: Arrays, state: Arrays) -> Contestant:
+        arguments, results = tuple(inputs.values()), len(state)
+        current = [value.copy() for value in state.values()]
+
+        def call() -> tuple[object, ...]:
+            values = case.numpy(*arguments, *current)
+            count = len(values) - results
+            current[:] = values[count:]
+            return values[:count]
+
+        def reset() -> None:
+            current[:] = [value.copy() for value in state.values()]
+
+        return Contestant(call, lambda: tuple(current), reset)
+
+
+PEERS: tuple[Peer, ...] = (NumPy(),)
