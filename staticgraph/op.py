@@ -19,7 +19,8 @@ TensorType``; ``vjp(ct, y, *inputs, **attrs) -> one Tensor or None per input``; 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,10 +95,19 @@ class Op:
 
     def __call__(self, *args: Any, **attrs: Any) -> Tensor:
         if self.kind == "elementwise":
+            self._check_arguments(len(args), attrs)
             inputs = convert_operands(self, args)
         else:
             inputs = [as_tensor(arg) for arg in args]
         return build(self, inputs, attrs)
+
+    def _check_arguments(self, count: int, attrs: Mapping[str, Any]) -> None:
+        if self.scalar is not None:
+            needed = 1 + max((int(digits) for digits in re.findall(r"{(\d+)}", self.scalar)), default=-1)
+            if count != needed:
+                raise ArgumentError(f"{self.name}: takes {needed} operand{'s' * (needed != 1)}, got {count}")
+        if attrs and self.infer in (elementwise, predicate, floating):
+            raise ArgumentError(f"{self.name}: has no argument called '{next(iter(attrs))}'")
 
 
 registry: dict[str, Op] = {}

@@ -34,7 +34,7 @@ def test_constants_sizes_and_casts() -> None:
     y = sg.astype(x, "float64") * np.arange(3.0) / x.shape[0]
     text = listing(y)
     assert "constant [0., 1., 2.]" in text and "astype(%0, dtype=float64)" in text and "int64[]~" in text
-    assert listing(sg.constant(2.5)) == "%0  float64[]  constant 2.5  here\noutputs: %0"
+    assert listing(sg.constant(2.53125)) == "%0  float64[]  constant 2.53125  here\noutputs: %0"
     assert len(listing(sg.constant(np.arange(10_000.0)))) < 100
 
 

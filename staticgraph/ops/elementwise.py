@@ -29,8 +29,8 @@ __all__ = [
     "greater", "greater_equal", "hypot", "isfinite", "isinf", "isnan", "less", "less_equal", "log", "log10", "log1p",
     "log2", "logaddexp", "logical_and", "logical_not", "logical_or", "logical_xor", "maximum", "minimum", "multiply",
     "negative", "not_equal", "positive", "pow", "power", "reciprocal", "relu", "remainder", "round", "sigmoid", "sign",
-    "sin", "sinh", "softplus", "sqrt", "square", "stop_gradient", "subtract", "tan", "tanh", "true_divide", "trunc",
-    "where",
+    "signbit", "sin", "sinh", "softplus", "sqrt", "square", "stop_gradient", "subtract", "tan", "tanh", "true_divide",
+    "trunc", "where",
 ]
 
 # Points at which gradients are checked: away from kinks and inside of every domain.
@@ -249,6 +249,12 @@ minimum = primitive("minimum", doc="The smaller operand; nan if either is. Ties 
 copysign: Op = primitive("copysign", doc="The size of a with the sign of b.", infer=floating, operands="float",
                      ref=np.copysign, scalar="copysign({0}, {1})",
                      vjp=lambda ct, y, a, b: (ct * sign(a) * copysign(1, b), zeros_like(ct)), examples=_two_any)
+
+
+def signbit(x: Any) -> Tensor:
+    """Is the sign bit set? It is for -0.0 and for a negative nan."""
+    x = as_tensor(x)
+    return less(copysign(1, x) if x.dtype.kind == "f" else x, 0)
 
 
 def clip(x: Any, min: Any = None, max: Any = None) -> Tensor:

@@ -18,8 +18,10 @@ from ..shapes import as_shape
 from ..tensor import Tensor, VariableState, build
 from ..types import Dim, Shape, Size, TensorType, as_dtype, floor_divide, maximum_size
 
-__all__ = ["arange", "constant", "eye", "full", "full_like", "linspace", "ones", "ones_like", "placeholder", "variable",
-           "zeros", "zeros_like"]
+__all__ = ["arange", "asarray", "constant", "e", "empty", "empty_like", "eye", "full", "full_like", "inf", "linspace",
+           "nan", "newaxis", "ones", "ones_like", "pi", "placeholder", "variable", "zeros", "zeros_like"]
+
+e, pi, inf, nan, newaxis = math.e, math.pi, math.inf, math.nan, None
 
 
 def _declared(context: Inference, *, shape: Shape, dtype: np.dtype[Any]) -> TensorType:
@@ -103,6 +105,14 @@ def constant(value: Any, dtype: Any = None) -> Tensor:
     return as_tensor(value, dtype)
 
 
+def asarray(value: Any, dtype: Any = None) -> Tensor:
+    """A tensor as it is or cast; anything else as a constant."""
+    tensor = as_tensor(value, dtype)
+    if dtype is None or tensor.dtype == as_dtype(dtype):
+        return tensor
+    return build(registry["astype"], (tensor,), {"dtype": as_dtype(dtype)})
+
+
 def full(shape: Any, fill_value: Any, dtype: Any = None) -> Tensor:
     """An array of one value. Sizes may be Dims; the value may be a 0-d tensor."""
     value = as_tensor(fill_value) if isinstance(fill_value, Tensor | Dim) else as_tensor(fill_value, dtype)
@@ -179,6 +189,9 @@ def eye(rows: Size, columns: Size | None = None, k: int = 0, dtype: Any = "float
     row = iota(shape=shape, axis=0, dtype=np.dtype(np.int64))
     column = iota(shape=shape, axis=1, dtype=np.dtype(np.int64))
     return build(registry["astype"], (column - row == k,), {"dtype": as_dtype(dtype)})
+
+
+empty, empty_like = zeros, zeros_like  # a graph has no memory to leave uninitialised
 
 
 def constant_scalar(x: Tensor) -> Any:

@@ -226,6 +226,11 @@ def test_clip_limits_one_side_or_both() -> None:
     assert sg.clip(sg.constant(x)) is sg.constant(x)
 
 
+def test_signbit_sees_negative_zeros() -> None:
+    for x in (np.array([-0.0, 0.0, -1.0, np.inf, -np.inf], np.float32), np.array([-1, 0, 2]), np.array([0, 255], "u1")):
+        agree(sg.evaluate(sg.signbit(x)), np.signbit(x.astype(np.float64)))
+
+
 def test_astype_casts_as_numpy_and_is_nothing_to_its_own_dtype() -> None:
     x = np.array([-1.5, 0.0, 2.7])
     for dtype in DTYPES:
@@ -275,6 +280,16 @@ def test_messages_name_the_operands_and_their_lines() -> None:
         x & y
     with pytest.raises(sg.DTypeError, match="NoneType None is not a number"):
         x * None
+
+
+def test_calls_with_other_arguments_than_operands() -> None:
+    x = sg.placeholder("x", ())
+    with pytest.raises(sg.ArgumentError, match="add: takes 2 operands, got 1"):
+        sg.add(x)
+    with pytest.raises(sg.ArgumentError, match="exp: takes 1 operand, got 2"):
+        sg.exp(x, x)
+    with pytest.raises(sg.ArgumentError, match="exp: has no argument called 'dtype'"):
+        sg.exp(x, dtype="float64")
 
 
 def test_an_integer_to_a_negative_power_is_an_error_when_evaluated() -> None:

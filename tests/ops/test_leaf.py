@@ -125,3 +125,10 @@ def test_eye_and_linspace() -> None:
         np.testing.assert_array_equal(sg.evaluate(sg.eye(3, 4, k)), np.eye(3, 4, k))
     np.testing.assert_array_equal(sg.evaluate(sg.eye(n.shape[0], dtype="int8"), {n: [0, 0]}), np.eye(2))
     np.testing.assert_array_equal(sg.evaluate(sg.linspace(0, 1, 5)), np.linspace(0, 1, 5))
+
+
+def test_asarray_and_names_of_numbers() -> None:
+    x = sg.placeholder("x", (2,))
+    assert sg.asarray(x) is x and sg.asarray(x, "float32") is x and sg.asarray(x, "float64").op.name == "astype"
+    assert sg.asarray([1, 2], "float32") is sg.constant(np.array([1, 2], np.float32))
+    assert (sg.pi, sg.e, sg.inf) == (np.pi, np.e, np.inf) and sg.nan != sg.nan and x[sg.newaxis].shape == (1, 2)
