@@ -27,31 +27,62 @@ DTYPES = {
 }
 
 
-class BoolPointer(types.CPointer):  # type: ignore[misc]
-    """A pointer to booleans of one byte, which Numba's own CPointer cannot load or store."""
+class KernelPointer(types.CPointer):  # type: ignore[misc]
+    """A pointer out of a slot of the argument table.
 
-    def __init__(self) -> None:
-        super().__init__(types.boolean)
+    Loads and stores carry scoped alias metadata (LLVM's ScopedNoAliasAA): slots do not overlap, except for a pointer
+    with itself. The compiler keeps that promise: one slot a place in memory, also where a kernel updates in place. So
+    loops need no overlap tests at run time, which LLVM gives up on, and with them on vectors, beyond a few pointers.
+    """
+
+    def __init__(self, dtype: Any, slot: int) -> None:
+        super().__init__(dtype)
+        self.slot = slot
+        self.name = f"{dtype}*{slot}"
+
+    @property
+    def key(self) -> tuple[Any, int]:
+        return self.dtype, self.slot
 
 
-register_model(BoolPointer)(PointerModel)
+register_model(KernelPointer)(PointerModel)
+
+LOCAL = -1
+"""The slot of arrays on the stack: LLVM sees by itself that nothing else points to them."""
 
 
-@lower_builtin(operator.getitem, BoolPointer, types.Integer)
-def _load_bool(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+@lower_builtin(operator.getitem, KernelPointer, types.Integer)
+def _load(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
     pointer, index = arguments
-    byte = builder.load(builder.gep(pointer, [index]))
-    return builder.icmp_unsigned("!=", byte, ir.Constant(BYTE, 0))
+    value = builder.load(builder.gep(pointer, [index]))
+    _mark(builder, value, signature.args[0])
+    return builder.icmp_unsigned("!=", value, ir.Constant(BYTE, 0)) if signature.return_type == types.boolean else value
 
 
-@lower_builtin(operator.setitem, BoolPointer, types.Integer, types.Any)
-def _store_bool(context: Any, builder: Any, signature: Any, arguments: Any) -> None:
-    pointer, index, bit = arguments
-    builder.store(builder.zext(bit, BYTE), builder.gep(pointer, [index]))
+@lower_builtin(operator.setitem, KernelPointer, types.Integer, types.Any)
+def _store(context: Any, builder: Any, signature: Any, arguments: Any) -> None:
+    pointer, index, value = arguments
+    dtype = signature.args[0].dtype
+    value = context.cast(builder, value, signature.args[2], dtype)
+    if dtype == types.boolean:
+        value = builder.zext(value, BYTE)
+    _mark(builder, builder.store(value, builder.gep(pointer, [index])), signature.args[0])
 
 
-def pointer_type(dtype: str) -> Any:
-    return BoolPointer() if dtype == "bool" else types.CPointer(DTYPES[dtype])
+SCOPES = 64
+"""Slots that are told apart; further ones are left to LLVM's overlap tests."""
+
+
+def _mark(builder: Any, instruction: Any, pointer: KernelPointer) -> None:
+    """Attach: this access belongs to its slot's scope and overlaps no other slot's."""
+    if not 0 <= pointer.slot < SCOPES:
+        return
+    module = builder.module
+    domain = module.add_metadata(["staticgraph kernel arguments"])
+    scopes = [module.add_metadata([f"slot {slot}", domain]) for slot in range(SCOPES)]
+    instruction.set_metadata("alias.scope", module.add_metadata([scopes[pointer.slot]]))
+    others = [scope for slot, scope in enumerate(scopes) if slot != pointer.slot]
+    instruction.set_metadata("noalias", module.add_metadata(others))
 
 
 def storage_type(dtype: str) -> Any:
@@ -89,21 +120,23 @@ def address(context: Any, args: Any, slot: Any) -> Any:
 
 
 def _pointer_function(dtype: str) -> Any:
-    kind, storage = pointer_type(dtype), storage_type(dtype)
+    storage = storage_type(dtype)
 
     def define(context: Any, args: Any, slot: Any) -> Any:
+        number = slot.literal_value if isinstance(slot, types.IntegerLiteral) else LOCAL
+
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             return builder.inttoptr(_slot(builder, *arguments), storage.as_pointer())
 
-        return kind(types.int64, types.int64), generate
+        return KernelPointer(DTYPES[dtype], number)(types.int64, slot), generate
 
     define.__name__ = define.__qualname__ = f"pointer_{dtype}"
     define.__doc__ = f"The address in a slot of the argument table, as a pointer to {dtype}."
-    return intrinsic(define)
+    return intrinsic(prefer_literal=True)(define)
 
 
 def _local_function(dtype: str) -> Any:
-    kind, storage = pointer_type(dtype), storage_type(dtype)
+    kind, storage = KernelPointer(DTYPES[dtype], LOCAL), storage_type(dtype)
 
     def define(context: Any, size: Any) -> Any:
         if not isinstance(size, types.IntegerLiteral):
