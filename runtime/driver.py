@@ -10,8 +10,9 @@ taken. Why the fields of a step may be read without a lock: whoever holds a chun
 caller publishes nothing new before all chunks are done. Who adds to the ticket late gets a number past the end, or, if
 a new step was published meanwhile, a chunk of that one, whose fields were stored before its ticket.
 
-After each step the driver looks at the first slot of the status block and stops where it is not zero. The ctypes
-pointers release the interpreter lock, so that executables in other threads run meanwhile.
+After each step the driver looks at the first slot of the status block and stops where it is not zero; it puts
+`RAISED` there itself when a kernel returns anything but 0. The ctypes pointers release the interpreter lock, so that
+executables in other threads run meanwhile.
 
 All this is LLVM assembly rather than a Numba kernel: it is made in a few milliseconds without importing Numba, has the
 atomics that are needed, and is kept in the cache like any kernel.
@@ -30,6 +31,9 @@ from .cpu.objects import linker
 
 STEP_SLOTS = 5
 """int64 slots of a row of the step table."""
+
+RAISED = -1
+"""What the status block starts with after a kernel has ended with a Python exception, which is a bug in its text."""
 
 CONTROL_SLOTS = 24
 """int64 slots of a control block: the ticket, the count of chunks done and the fields of a step, 64 bytes apart."""
@@ -60,6 +64,18 @@ back:
   ret void
 }}
 
+; Notes in the status block that a kernel did not return 0.
+define internal void @note(i32 %code, ptr %status) {{
+entry:
+  %bad = icmp ne i32 %code, 0
+  br i1 %bad, label %raised, label %back
+raised:
+  store i64 {RAISED}, ptr %status
+  ret void
+back:
+  ret void
+}}
+
 ; Takes and runs chunks until none is left; gives how many they were.
 define internal i64 @take_chunks(ptr %control, i64 %thread) {{
 entry:
@@ -69,6 +85,7 @@ entry:
   %extent.place = getelementptr i64, ptr %control, i64 18
   %chunk.place = getelementptr i64, ptr %control, i64 19
   %stride.place = getelementptr i64, ptr %control, i64 20
+  %status.place = getelementptr i64, ptr %control, i64 21
   br label %look
 look:
   %count = phi i64 [ 0, %entry ], [ %count.next, %run ]
@@ -94,7 +111,9 @@ run:
   %start = mul i64 %number, %chunk
   %end = add i64 %start, %chunk
   %stop = call i64 @llvm.smin.i64(i64 %end, i64 %extent)
-  call void %kernel(ptr %own, i64 %start, i64 %stop)
+  %code = call i32 %kernel(ptr %own, i64 %start, i64 %stop)
+  %status = load ptr, ptr %status.place
+  call void @note(i32 %code, ptr %status)
   %before = atomicrmw add ptr %done.place, i64 1 acq_rel
   %count.next = add i64 %count, 1
   br label %look
@@ -128,6 +147,7 @@ define i64 @{RUN}(ptr %steps, i64 %count, ptr %status, ptr %control) {{
 entry:
   %done.place = getelementptr i64, ptr %control, i64 8
   %fields.place = getelementptr i64, ptr %control, i64 16
+  %status.place = getelementptr i64, ptr %control, i64 21
   %alone = icmp eq ptr %control, null
   %any = icmp sgt i64 %count, 0
   br i1 %any, label %step, label %finished
@@ -150,12 +170,14 @@ choose:
 piece:
   %kernel = load ptr, ptr %row
   %arguments = load ptr, ptr %arguments.place
-  call void %kernel(ptr %arguments, i64 0, i64 %extent)
+  %code = call i32 %kernel(ptr %arguments, i64 0, i64 %extent)
+  call void @note(i32 %code, ptr %status)
   br label %check
 
 ; together: the row goes into the control block, then the ticket is released
 publish:
   call void @llvm.memcpy.p0.p0.i64(ptr %fields.place, ptr %row, i64 {8 * STEP_SLOTS}, i1 false)
+  store ptr %status, ptr %status.place
   %above = add i64 %extent, %chunk
   %last = sub i64 %above, 1
   %chunks = sdiv i64 %last, %chunk

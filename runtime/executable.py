@@ -24,7 +24,7 @@ from staticgraph.compiler.program import STATUS_SLOTS, Program, verify
 from staticgraph.errors import DeviceError, OutOfRangeError, VerificationError
 
 from .convert import Array, as_input
-from .driver import load_driver
+from .driver import RAISED, load_driver
 from .guards import Guards, fill
 from .memory import Arena, Binding, Layout, Memory, address_of, measure
 from .profile import Profile, measure_steps
@@ -104,7 +104,7 @@ class Executable:
             else:
                 failed = self._drive(binding.steps, self._step_count, binding.status, 0)
             if failed >= 0:
-                self._raise_reported(binding)
+                self._raise_reported(binding, failed)
             if self._late or self._copies:
                 self._copy_after(results, binding)
         finally:
@@ -182,11 +182,14 @@ class Executable:
         for position, earlier in self._copies:
             np.copyto(results[position], results[earlier].reshape(results[position].shape))
 
-    def _raise_reported(self, binding: Binding) -> NoReturn:
+    def _raise_reported(self, binding: Binding, step: int) -> NoReturn:
         check, value, size = (int(binding.row[slot]) for slot in range(3))
         binding.row[:STATUS_SLOTS] = 0
+        name = self._program.kernels[self._program.steps[step].kernel].name
+        if check == RAISED:
+            raise VerificationError(f"step {step}: kernel '{name}' raised a Python exception")
         if not 0 < check <= len(self._program.checks):
-            raise VerificationError(f"a kernel reported check {check - 1}, which does not exist")
+            raise VerificationError(f"step {step}: kernel '{name}' reported check {check - 1}, which does not exist")
         raise OutOfRangeError(fill(self._program.checks[check - 1].message, {"value": value, "size": size}))
 
     def profile(self, /, *args: Any, **kwargs: Any) -> Profile:
@@ -200,9 +203,9 @@ class Executable:
                     stack.callback(np.copyto, storage.array, storage.array.copy())
             binding, results = self._prepare(arrays, args)
 
-            def check() -> None:
+            def check(step: int) -> None:
                 if binding.row[0]:
-                    self._raise_reported(binding)
+                    self._raise_reported(binding, step)
 
             profile = measure_steps(self._program, binding, self._drive_together, check)
             del results     # alive until here: kernels write to them

@@ -64,18 +64,18 @@ def _rate(amount: int, seconds: float) -> str:
 
 
 def measure_steps(program: Program, binding: Binding, drive: Callable[[int, int, int], int],
-                  check: Callable[[], None]) -> Profile:
-    """Time each step of a binding whose addresses are all filled in. `check` is called after each round; it raises
-    what a kernel reported."""
+                  check: Callable[[int], None]) -> Profile:
+    """Time each step of a binding whose addresses are all filled in. `check` raises what a kernel of the step has
+    reported."""
     places = [binding.steps + SLOT_BYTES * STEP_SLOTS * number for number in range(len(program.steps))]
     times: list[list[float]] = [[] for _ in places]
     clock, rounds, deadline = time.perf_counter, 0, time.perf_counter() + BUDGET
     while rounds < MAXIMUM_ROUNDS and (rounds < MINIMUM_ROUNDS or clock() < deadline):
-        for place, taken in zip(places, times):
+        for number, place in enumerate(places):
             start = clock()
             drive(place, 1, binding.status)
-            taken.append(clock() - start)
-        check()
+            times[number].append(clock() - start)
+            check(number)
         rounds += 1
     return Profile(_rows(program, binding, times), rounds)
 

@@ -1,9 +1,9 @@
 """Kernel text in, address of machine code out.
 
-A kernel is ``name(args, start, stop)`` in the language of `staticgraph.runtime.cpu.language`. Its text is executed
-here, in memory, and compiled by Numba into object code; the object code goes into the cache and is then linked like
-any that came out of it, so a warm start runs the same bits through the same path. A warm start imports neither Numba
-nor the kernel language. Equal kernels are loaded once for all executables of a process.
+A kernel is ``name(args, start, stop)`` in the language of `staticgraph.runtime.cpu.language`. What `translate` makes of
+it goes into the cache and is then linked like any object that came out of it, so a warm start runs the same bits by the
+same path. A warm start imports neither Numba nor the kernel language. Equal kernels are loaded once for all executables
+of a process.
 
 The key of a kernel covers everything that its machine code depends on: the text, the sources of this package (the
 kernel language lives here), the versions of Python, Numba, llvmlite and NumPy, the CPU with its features, and the
@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
-import linecache
 import os
 import platform
 import threading
@@ -24,19 +23,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from staticgraph.compiler.program import Kernel
-from staticgraph.errors import VerificationError
 
 from .. import cache as object_cache
 from .host import host_target
 from .objects import linker
-
-Compiled = tuple[bytes, str, tuple[str, ...]]
-"""Object code, the symbol to call, and the names of outside functions that it calls."""
+from .translate import Compiled, translate
 
 
 @dataclass(frozen=True)
@@ -56,7 +51,8 @@ _lock = threading.RLock()
 
 def load_kernel(kernel: Kernel) -> LoadedKernel:
     """The kernel, ready to be called at its address."""
-    return link_cached(kernel.name, kernel.text, lambda key: _compile(kernel, key))
+    return link_cached(kernel.name, kernel.text, lambda key: translate(
+        kernel, f"k_{key}", object_cache.current().write_text(key, kernel.text)))
 
 
 def link_cached(name: str, text: str, make: Callable[[str], Compiled]) -> LoadedKernel:
@@ -87,27 +83,6 @@ def _from_cache(store: object_cache.Cache, key: str) -> int:
         return linker().link(entry.payload, str(entry.header["symbol"]), imports)
     except (KeyError, RuntimeError, TypeError) as error:
         raise object_cache.CacheMiss(f"entry cannot be linked: {error}") from None
-
-
-def _compile(kernel: Kernel, key: str) -> Compiled:
-    """Object code of a kernel, made by Numba."""
-    from numba import cfunc, types
-    from numba.core.errors import NumbaError
-
-    filename = object_cache.current().write_text(key, kernel.text)
-    # without a file behind the name, tracebacks find the text here; no modification time: never looked up on disk
-    linecache.cache[filename] = (len(kernel.text), None, kernel.text.splitlines(keepends=True), filename)
-    namespace: dict[str, Any] = {"__name__": f"k_{key}", "__file__": filename}
-    try:
-        exec(compile(kernel.text, filename, "exec"), namespace)
-        signature = types.void(types.int64, types.int64, types.int64)
-        compiled = cfunc(signature, error_model="numpy", _nrt=False)(namespace[kernel.name])
-    except (NumbaError, SyntaxError, ImportError, LookupError, TypeError) as error:
-        raise VerificationError(f"kernel '{kernel.name}' ({filename}) does not compile: {error}") from error
-    library = compiled._library
-    _, _, (code, _) = library.serialize_using_object_code()
-    outside = (each.name for each in library._final_module.functions if each.is_declaration)
-    return bytes(code), str(compiled.native_name), tuple(sorted(n for n in outside if not n.startswith("llvm.")))
 
 
 @cache

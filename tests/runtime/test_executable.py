@@ -245,3 +245,24 @@ def test_shape_error_before_the_memory_is_touched() -> None:
     with pytest.raises(ShapeError):
         executable(zeros(10**6, 3))
     assert executable.memory.reserved == 0
+
+
+def test_a_kernel_that_raises_is_a_bug_and_is_said_so() -> None:
+    text = """
+def raising(args, start, stop):
+    if stop > 2:
+        raise ValueError("too many")
+"""
+    program = add_one_program((BATCH,), kernels=(kernel(text),))
+    executable = load(program)
+    assert executable(zeros(2)).shape == (2,)
+    for size in (3, 1_000_000):
+        with pytest.raises(VerificationError, match="step 0: kernel 'raising' raised a Python exception"):
+            executable(zeros(size))
+    assert executable(zeros(1)).shape == (1,)
+
+
+def test_a_check_that_does_not_exist() -> None:
+    program = pick_and_update_program()
+    with pytest.raises(VerificationError, match="kernel 'pick' reported check 0, which does not exist"):
+        load(make(**{**vars(program), "checks": ()}), [Storage(zeros(4))])([1.0], [1])
