@@ -14,7 +14,8 @@ from llvmlite import ir
 from numba import types
 from numba.core.datamodel.models import PointerModel
 from numba.core.errors import TypingError
-from numba.extending import intrinsic, lower_builtin, register_model
+from numba.core.typeconv import Conversion
+from numba.extending import intrinsic, lower_builtin, lower_cast, register_model
 
 INT64 = ir.IntType(64)
 BYTE = ir.IntType(8)
@@ -44,11 +45,27 @@ class KernelPointer(types.CPointer):  # type: ignore[misc]
     def key(self) -> tuple[Any, int]:
         return self.dtype, self.slot
 
+    def unify(self, context: Any, other: Any) -> Any:
+        """A variable that holds one slot's pointer or another's could point anywhere."""
+        if isinstance(other, KernelPointer) and other.dtype == self.dtype:
+            return KernelPointer(self.dtype, LOCAL)
+        return None
+
+    def can_convert_to(self, context: Any, other: Any) -> Any:
+        same = isinstance(other, KernelPointer) and other.dtype == self.dtype and other.slot == LOCAL
+        return Conversion.safe if same else None
+
 
 register_model(KernelPointer)(PointerModel)
 
+
+@lower_cast(KernelPointer, KernelPointer)
+def _forget_slot(context: Any, builder: Any, source: Any, target: Any, value: Any) -> Any:
+    return value
+
+
 LOCAL = -1
-"""The slot of arrays on the stack: LLVM sees by itself that nothing else points to them."""
+"""The slot of arrays on the stack, and of pointers that may be one or another: their accesses are not marked."""
 
 
 @lower_builtin(operator.getitem, KernelPointer, types.Integer)
