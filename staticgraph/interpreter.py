@@ -29,6 +29,8 @@ def evaluate(outputs: Any, feed: Mapping[Tensor, Any] | None = None) -> Any:
     >>> sg.evaluate(x * 2, {x: np.arange(3.0)})
     """
     targets = flatten(outputs)
+    if feed is not None and not isinstance(feed, Mapping):
+        raise ArgumentError(f"evaluate: feed must be a mapping of tensors to arrays, got {feed!r}")
     values: dict[int, Array] = {}
     sizes: dict[str, int] = {}
     for tensor, value in (feed or {}).items():

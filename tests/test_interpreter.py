@@ -80,6 +80,8 @@ def test_a_missing_placeholder_is_named(x: sg.Tensor) -> None:
         sg.evaluate(x * 2)
     with pytest.raises(sg.ArgumentError, match="the keys of feed must be tensors, got 'x'"):
         sg.evaluate(x, {"x": 1})  # type: ignore[dict-item]
+    with pytest.raises(sg.ArgumentError, match="feed must be a mapping of tensors to arrays"):
+        sg.evaluate(x, [1])  # type: ignore[arg-type]
     with pytest.raises(sg.ArgumentError, match="the size 'n' is not known; feed a placeholder that has it"):
         sg.evaluate(sg.zeros((x.shape[0],)))
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError
-from ..op import Inference, as_tensor, common_dtype, composite, convert_operands, floating
+from ..op import Inference, as_tensor, common_dtype, composite, convert_operands, floating, promote_operands
 from ..shapes import normalise_axes, normalise_axis
 from ..tensor import Tensor
 from ..types import TensorType
@@ -295,7 +295,7 @@ cross_entropy_op = composite(
     "cross_entropy", doc="-log_softmax(logits)[label] of each row.", infer=_cross_entropy_infer,
     expand=_cross_entropy, vjp=_cross_entropy_vjp, examples=(((_SAMPLE, _LABELS), {}),))
 soft_cross_entropy_op = composite(
-    "soft_cross_entropy", doc="-sum(targets * log_softmax(logits)) of each row.", infer=_row_loss,
+    "soft_cross_entropy", doc="-sum(targets * log_softmax(logits)) of each row.", infer=_row_loss, operands="float",
     expand=_soft_cross_entropy, vjp=_soft_cross_entropy_vjp, examples=(((_SAMPLE, _TARGETS), {}),))
 mse_op = composite(
     "mse", doc="Squared difference of each element.", infer=floating, operands="float",
@@ -306,9 +306,10 @@ mse_op = composite(
 def cross_entropy(logits: Any, labels: Any) -> Tensor:
     """The loss of each row of logits: labels are class numbers, or probabilities of the shape of the logits."""
     logits, labels = as_floating(logits), as_tensor(labels)
-    if labels.dtype.kind in "iub" and labels.ndim != logits.ndim:
+    if labels.dtype.kind in "iu" and labels.ndim != logits.ndim:
         return cross_entropy_op(logits, labels)
-    return soft_cross_entropy_op(*convert_operands(mse_op, (logits, labels)))
+    targets = labels if labels.dtype.kind == "f" else astype(labels, logits.dtype)  # one-hot rows may be integers
+    return soft_cross_entropy_op(*promote_operands(soft_cross_entropy_op, (logits, targets)))
 
 
 def mse(a: Any, b: Any) -> Tensor:

@@ -179,7 +179,9 @@ def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None) -> Te
 
 
 def linspace(start: float, stop: float, num: int, dtype: Any = "float64", endpoint: bool = True) -> Tensor:
-    """`num` evenly spaced numbers from start to stop."""
+    """`num` evenly spaced numbers from start to stop, which are numbers."""
+    if not all(isinstance(each, int | float | np.integer | np.floating) for each in (start, stop, num)):
+        raise ArgumentError(f"linspace: needs numbers, got {start!r}, {stop!r}, {num!r}")
     return as_tensor(np.linspace(start, stop, num, endpoint=endpoint), dtype)
 
 

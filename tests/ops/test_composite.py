@@ -181,6 +181,12 @@ def test_cross_entropy_says_what_it_needs() -> None:
     logits = sg.placeholder("logits", ("n", 5))
     with pytest.raises(sg.ShapeError, match="integer labels have the shape of the logits without the last axis"):
         cross_entropy(logits, np.zeros((2, 3, 4), np.int64))
+    for labels, what in [(np.ones((2, 4)), "soft_cross_entropy: sizes of the operands differ"),
+                         (np.ones((2, 4), np.int64), "soft_cross_entropy: sizes of the operands differ"),
+                         (np.ones(2), "soft_cross_entropy: probabilities have the shape of the logits")]:
+        with pytest.raises(sg.ShapeError, match=what):
+            cross_entropy(logits, labels)
+    assert cross_entropy(logits, np.eye(5, dtype=bool)).dtype == np.float32
     with pytest.raises(sg.ShapeError, match="cross_entropy: sizes of logits and labels differ"):
         sg.evaluate(cross_entropy(logits, np.zeros(3, np.int64)), {logits: np.zeros((2, 5), np.float32)})
 

@@ -125,6 +125,8 @@ def test_eye_and_linspace() -> None:
         np.testing.assert_array_equal(sg.evaluate(sg.eye(3, 4, k)), np.eye(3, 4, k))
     np.testing.assert_array_equal(sg.evaluate(sg.eye(n.shape[0], dtype="int8"), {n: [0, 0]}), np.eye(2))
     np.testing.assert_array_equal(sg.evaluate(sg.linspace(0, 1, 5)), np.linspace(0, 1, 5))
+    with pytest.raises(sg.ArgumentError, match="linspace: needs numbers"):
+        sg.linspace(0, n.shape[0], 3)  # type: ignore[arg-type]
 
 
 def test_asarray_and_names_of_numbers() -> None:
