@@ -1,0 +1,1 @@
+"""Benchmarks of kernels against NumPy and other libraries: `staticgraph bench`."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..cases import Array, Case, Sizes
 
@@ -74,7 +74,7 @@ def version_of(peer: Peer) -> str:
         return ""
 
 
-def form_of(forms: Mapping[str, Callable[..., object]], case: Case, peer: str) -> Callable[..., object]:
+def form_of(forms: Mapping[str, Callable[..., Any]], case: Case, peer: str) -> Callable[..., Any]:
     """The peer's form of a case."""
     try:
         return forms[case.name]

@@ -35,7 +35,7 @@ class NumExpr:
     def prepare(self, case: Case, sizes: Sizes, inputs: Arrays, state: Arrays) -> Contestant:
         form = form_of(self._forms, case, self.name)
         arguments = tuple(inputs.values())
-        return Contestant(lambda: form(*arguments))     # type: ignore[arg-type, return-value]
+        return Contestant(lambda: form(*arguments))
 
 
 def _forms(evaluate: Callable[..., Array]) -> Mapping[str, Callable[..., tuple[Array, ...]]]:

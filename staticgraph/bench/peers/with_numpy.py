@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..cases import Case, Sizes
+from ..cases import Array, Case, Sizes
 from . import Arrays, Contestant, Peer
 
 
@@ -18,17 +20,14 @@ class NumPy:
         return {name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 
     def connect(self, threads: int) -> None:
-        try:
-            from threadpoolctl import threadpool_limits
-        except ModuleNotFoundError:
-            return     # the variables above have said it
-        threadpool_limits(threads)
+        if importlib.util.find_spec("threadpoolctl"):     # else the variables above have said it
+            importlib.import_module("threadpoolctl").threadpool_limits(threads)
 
     def prepare(self, case: Case, sizes: Sizes, inputs: Arrays, state: Arrays) -> Contestant:
         arguments, results = tuple(inputs.values()), len(state)
         current = [value.copy() for value in state.values()]
 
-        def call() -> tuple[object, ...]:
+        def call() -> tuple[Array, ...]:
             values = case.numpy(*arguments, *current)
             count = len(values) - results
             current[:] = values[count:]

@@ -1,0 +1,5 @@
+"""``python -m staticgraph.bench``."""
+
+from .run import main
+
+raise SystemExit(main())

@@ -1,0 +1,110 @@
+"""Cold and warm compiles: a new process for each, with an empty cache folder and then with what the first one left.
+
+What is timed is everything from building the graph to the result of the first call. Imports are told apart: `connect`
+is imports, and so are import statements that run later, wherever they stand; `ImportClock` sums them up.
+
+Run as a module this is the child: ``python -m staticgraph.bench.compile_times PEER CASE THREADS`` prints one line of
+JSON.
+"""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .cases import CASES, Case, draw_arrays
+from .children import environment, run_module
+from .peers import Peer, find_peers, missing_reason
+
+COMPILED = ("chain", "mlp_step")
+"""Cases whose compile is timed: a single kernel, and a whole training step."""
+
+
+class ImportClock:
+    """Seconds spent in import statements and in importlib.import_module, the outermost ones only."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._depth = 0
+
+    def _timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            self._depth += 1
+            start = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self._depth -= 1
+                if self._depth == 0:
+                    self.seconds += time.perf_counter() - start
+        return timed
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        statement, function = builtins.__import__, importlib.import_module
+        builtins.__import__, importlib.import_module = self._timed(statement), self._timed(function)
+        try:
+            yield
+        finally:
+            builtins.__import__, importlib.import_module = statement, function
+
+
+def time_first_result(peer: Peer, case: Case, threads: int) -> dict[str, float]:
+    """In this process: seconds of imports, and of everything else up to the first result."""
+    label, sizes = case.sizes[0]
+    inputs, state = draw_arrays(case, sizes)
+    clock = ImportClock()
+    start = time.perf_counter()
+    peer.connect(threads)
+    connected = time.perf_counter()
+    with clock.running():
+        peer.prepare(case, sizes, inputs, state).call()
+    end = time.perf_counter()
+    return {"imports_s": connected - start + clock.seconds, "compile_s": end - connected - clock.seconds}
+
+
+def measure(peer: Peer, case: Case, repeats: int, threads: int) -> dict[str, Any]:
+    """Medians over repeats of a cold compile and the warm one after it, or the reason why there are none."""
+    taken: dict[str, list[dict[str, float]]] = {"cold": [], "warm": []}
+    for _ in range(repeats):
+        with tempfile.TemporaryDirectory(prefix="staticgraph-bench-") as folder:
+            for found in taken.values():     # the second finds what the first has left
+                child = run_module(__name__, [peer.name, case.name, str(threads)],
+                                   environment([peer], Path(folder), threads), capture=True)
+                if child.returncode != 0:
+                    lines = child.stderr.strip().splitlines() or ["no message"]
+                    return {"case": case.name, "peer": peer.name, "failed": lines[-1]}
+                found.append(json.loads(child.stdout.strip().splitlines()[-1]))
+    record: dict[str, Any] = {"case": case.name, "peer": peer.name, "repeats": repeats}
+    for kind, found in taken.items():
+        for name in ("compile_s", "imports_s"):
+            values = [each[name] for each in found]
+            record[f"{kind}_{name}"] = statistics.median(values)
+            record[f"{kind}_{name}_all"] = values
+    return record
+
+
+def main(argv: list[str]) -> int:
+    """The child."""
+    name, wanted, threads = argv
+    peer = next(peer for peer in find_peers() if peer.name == name)
+    case = next(case for case in CASES if case.name == wanted)
+    reason = missing_reason(peer)
+    if reason:
+        print(reason, file=sys.stderr)
+        return 1
+    print(json.dumps(time_first_result(peer, case, int(threads))))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

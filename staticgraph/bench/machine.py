@@ -1,0 +1,72 @@
+"""The machine that a run ran on: what it is called, and how fast it copies memory."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+COPY_BYTES = 128 * 2**20
+
+
+def describe() -> dict[str, Any]:
+    """Names and sizes, as far as the system tells."""
+    return {
+        "processor": _processor() or platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "caches": _caches(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    facts = dict(reversed([(key.strip(), value.strip()) for key, _, value in (line.partition(":") for line in lines)]))
+    if "family" in facts.get("model name", "") or "cpu family" not in facts:
+        return facts.get("model name", "")
+    widest = next((name for name in ("avx512f", "avx2", "avx") if name in facts.get("flags", "").split()), "")
+    return f"{facts.get('model name', '')} (family {facts['cpu family']}, model {facts.get('model', '?')}, {widest})"
+
+
+def _caches() -> dict[str, str]:
+    """Sizes of the first core's data caches by level."""
+    found = {}
+    for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        try:
+            level, kind, size = ((folder / name).read_text().strip() for name in ("level", "type", "size"))
+        except OSError:
+            continue
+        if kind != "Instruction":
+            found[f"L{level}"] = size
+    return found
+
+
+def use_cores(count: int) -> list[int]:
+    """Keep this process on so many cores, where the system can; the cores."""
+    if not hasattr(os, "sched_setaffinity"):
+        return []
+    allowed = sorted(os.sched_getaffinity(0))
+    chosen = allowed[-count:] if count < len(allowed) else allowed
+    os.sched_setaffinity(0, chosen)
+    return chosen
+
+
+def copy_bandwidth(nbytes: int = COPY_BYTES, rounds: int = 9) -> float:
+    """Bytes read and written per second by `np.copyto` between arrays far larger than the caches; the median."""
+    source = np.ones(nbytes // 8, np.float64)
+    target = np.zeros_like(source)
+    taken = []
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        np.copyto(target, source)
+        taken.append(time.perf_counter() - start)
+    return 2 * source.nbytes / statistics.median(taken[1:])     # the first has page faults
