@@ -29,6 +29,9 @@ COMMUTATIVE = frozenset({
     "logical_xor", "bitwise_and", "bitwise_or", "bitwise_xor"})
 
 
+SCALAR_SPELLINGS = frozenset({"constant", "broadcast_to", "reshape"})
+
+
 class Match(NamedTuple):
     """What the variables stand for, and the nodes that matched an op of the pattern, root first."""
 
@@ -68,6 +71,10 @@ class Pattern:
         """All ways in which the pattern matches the node, given what is bound already."""
         raise NotImplementedError
 
+    def head_fits(self, node: Tensor) -> bool:
+        """Can the pattern match, by the look of the node alone? Most rules are turned down here."""
+        return True
+
     def build(self, bound: Mapping[str, Any]) -> Any:
         """The graph that the pattern stands for (or a bare number, which ops take as a weak operand)."""
         raise NotImplementedError
@@ -98,6 +105,9 @@ class Number(Pattern):
 
     value: float
 
+    def head_fits(self, node: Tensor) -> bool:
+        return node.op.name in SCALAR_SPELLINGS
+
     def match(self, node: Tensor, found: Match, opaque: frozenset[int]) -> Iterator[Match]:
         value = None if id(node) in opaque else scalar_value(node)
         if value is not None and value == self.value and np.signbit(float(value)) == np.signbit(float(self.value)):
@@ -112,6 +122,9 @@ class AnyNumber(Pattern):
     """Any scalar constant; the variable stands for its value, a NumPy scalar."""
 
     name: str
+
+    def head_fits(self, node: Tensor) -> bool:
+        return node.op.name in SCALAR_SPELLINGS
 
     def match(self, node: Tensor, found: Match, opaque: frozenset[int]) -> Iterator[Match]:
         value = None if id(node) in opaque else scalar_value(node)
@@ -138,14 +151,26 @@ class Apply(Pattern):
     inputs: tuple[Pattern, ...]
     attrs: Mapping[str, Any] = field(default_factory=dict)
 
+    def head_fits(self, node: Tensor) -> bool:
+        return node.op.name == self.op
+
+    def inputs_fit(self, inputs: tuple[Tensor, ...]) -> bool:
+        """Do the operands look right, in this order?"""
+        return all(pattern.head_fits(each) for pattern, each in zip(self.inputs, inputs, strict=True))
+
     def match(self, node: Tensor, found: Match, opaque: frozenset[int]) -> Iterator[Match]:
         if node.op.name != self.op or len(node.inputs) != len(self.inputs) or id(node) in opaque:
+            return
+        forth = self.inputs_fit(node.inputs)
+        back = self.op in COMMUTATIVE and node.inputs[0] is not node.inputs[1] and self.inputs_fit(node.inputs[::-1])
+        if not (forth or back):
             return
         attributes = self._match_attributes(node, found.through(node))
         if attributes is None:
             return
-        yield from match_all(self.inputs, node.inputs, attributes, opaque)
-        if self.op in COMMUTATIVE and node.inputs[0] is not node.inputs[1]:
+        if forth:
+            yield from match_all(self.inputs, node.inputs, attributes, opaque)
+        if back:
             yield from match_all(self.inputs, node.inputs[::-1], attributes, opaque)
 
     def _match_attributes(self, node: Tensor, found: Match) -> Match | None:
@@ -172,6 +197,9 @@ class Either(Pattern):
     """One of several spellings of the same value."""
 
     options: tuple[Pattern, ...]
+
+    def head_fits(self, node: Tensor) -> bool:
+        return any(option.head_fits(node) for option in self.options)
 
     def match(self, node: Tensor, found: Match, opaque: frozenset[int]) -> Iterator[Match]:
         for option in self.options:
@@ -254,7 +282,7 @@ def match_all(patterns: tuple[Pattern, ...], nodes: tuple[Tensor, ...], found: M
 
 def scalar_value(node: Tensor) -> Any:
     """The value of a scalar constant, also when stretched or reshaped; None of anything else."""
-    while node.op.name in ("broadcast_to", "reshape"):
+    while node.op.name in SCALAR_SPELLINGS and node.inputs:
         node = node.inputs[0]
     if node.op.name != "constant" or node.attrs["value"].size != 1:
         return None
