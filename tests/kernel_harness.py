@@ -38,10 +38,15 @@ class CompiledKernel:
         """The optimised LLVM code."""
         return str(self.compiled._library.get_llvm_str())
 
-    def calls(self) -> set[str]:
-        """The functions that the machine code calls, the trampoline of cfunc aside."""
-        targets = re.findall(r"^\s*(?:callq?|bl|jmpq?)\s+\*?([A-Za-z_]\w*|\S+\(.*\))", self.assembly, re.MULTILINE)
-        return {target for target in targets if self.name not in target}
+    def calls(self) -> list[str]:
+        """The call instructions in the machine code, the trampoline that cfunc adds aside."""
+        inside, found = True, []
+        for line in self.assembly.splitlines():
+            if re.match(r"[A-Za-z_]", line):
+                inside = not line.startswith("cfunc.")
+            elif inside and re.match(r"\s+(callq?|blr?|jmpq?\s+\*)\b", line):
+                found.append(line.strip())
+        return found
 
 
 @cache

@@ -50,7 +50,7 @@ def internal(module: ir.Module, name: str, kinds: Sequence[Any], fill: Fill, sma
         return module.globals[name]
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), name)
     function.linkage = "internal"
-    for attribute in ("noinline", "nounwind", *(["minsize", "optsize"] if small else [])):
+    for attribute in ("noinline", "nounwind", "optsize", *(["minsize"] if small else [])):
         function.attributes.add(attribute)
     builder = ir.IRBuilder(function.append_basic_block())
     fill(builder, function.args)

@@ -108,9 +108,9 @@ def _reduce_by_window(size: Value) -> Angle:
     high, low = _window(size)
     product = integer * high + (integer * low >> 32)
     n = (product + (1 << 61)) >> 62
-    fraction = Value(builder, (product << 2).raw)  # signed: how far beyond n * pi/2, in 2**-64 quarter turns
-    top = (fraction >> 40) << 40
-    unit = 2.0**-64
+    fraction = Value(builder, (product << 2).raw) >> 1  # signed: how far beyond n * pi/2, in 2**-63 quarter turns
+    top = ((fraction + (1 << 38)) >> 39) << 39  # rounded, so that a small fraction is all in the other part
+    unit = 2.0**-63
     turn, turn_rest = (Value(builder, builder.sitofp(part.raw, size.raw.type)) * unit for part in (top, fraction - top))
     r, rest = _radians(turn, turn_rest)
     return Value(builder, builder.trunc(n.raw, ir.IntType(32))), r, rest
