@@ -82,9 +82,9 @@ _max = primitive("max", kind="reduction", doc="Largest element over axes; nan if
                  ref=lambda x, axes: np.max(x, axis=axes), vjp=_extremum_vjp, examples=_axes_examples)
 _min = primitive("min", kind="reduction", doc="Smallest element over axes; nan if there is one.", infer=_non_empty,
                  ref=lambda x, axes: np.min(x, axis=axes), vjp=_extremum_vjp, examples=_axes_examples)
-_any = primitive("any", kind="reduction", doc="Does one hold?", infer=_reduced,
+_any = primitive("any", kind="reduction", doc="Whether one holds.", infer=_reduced,
                  ref=lambda x, axes: np.any(x, axis=axes))
-_all = primitive("all", kind="reduction", doc="Do all hold?", infer=_reduced,
+_all = primitive("all", kind="reduction", doc="Whether all hold.", infer=_reduced,
                  ref=lambda x, axes: np.all(x, axis=axes))
 _argmax = primitive("argmax", kind="reduction", doc="Index of the first largest element, or of the first nan.",
                     infer=_position, ref=lambda x, axes: np.argmax(x, axis=axes[0]).astype(np.int64))
@@ -130,12 +130,12 @@ def min(x: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
 
 
 def any(x: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """Is any element over the axes true (or not zero)?"""
+    """Whether any element over the axes is true, or not zero."""
     return _reduce(_any, astype(x, bool), axis, keepdims)
 
 
 def all(x: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """Are all elements over the axes true (or not zero)?"""
+    """Whether all elements over the axes are true, or not zero."""
     return _reduce(_all, astype(x, bool), axis, keepdims)
 
 
