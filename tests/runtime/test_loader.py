@@ -1,6 +1,7 @@
 """Text of kernels to machine code."""
 
 import ctypes
+import gc
 import inspect
 import linecache
 from pathlib import Path
@@ -135,3 +136,19 @@ def test_host() -> None:
     target = host_target()
     assert target.device == "cpu" and target.name and target.vector_bytes in (16, 32, 64)
     assert (target.vector_bytes == 64) == ("+avx512f" in target.features.split(","))
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_garbage_collection_is_left_as_it_was(enabled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader, "_loaded", {})
+    monkeypatch.setenv("STATICGRAPH_CACHE", "0")
+    was = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        loader.load_kernel(kernel(COPY))
+        assert gc.isenabled() == enabled
+        with pytest.raises(VerificationError):
+            loader.load_kernel(Kernel("none", "", ""))
+        assert gc.isenabled() == enabled
+    finally:
+        (gc.enable if was else gc.disable)()
