@@ -3,13 +3,12 @@
 Level: tensor graph. The general one is `linear_recurrence`; with it each scan's gradient is again a scan, which needs
 no division and is right where factors are zero.
 
-Definition. Forward: ``y[0] = b[0]`` and ``y[i] = a[i] * y[i-1] + b[i]``. Reverse: ``y[n-1] = b[n-1]`` and
-``y[i] = a[i] * y[i+1] + b[i]``. The first (last) element of a is never read into a result.
+Definition. Forward: ``y[i] = a[i] * y[i-1] + b[i]``; reverse: ``y[i] = a[i] * y[i+1] + b[i]``. What stands before the
+first (behind the last) element is 0, so ``y[0]`` is ``b[0]`` wherever ``a[0]`` is finite.
 """
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import numpy as np
@@ -64,9 +63,10 @@ def _recurrence_vjp(ct: Tensor, y: Tensor, a: Tensor, b: Tensor, axis: int, reve
 
 def _recurrence_ref(a: Any, b: Any, axis: int, reverse: bool) -> Any:
     a, y = np.moveaxis(a, axis, 0), np.moveaxis(b, axis, 0).copy()
-    order = range(len(y))[::-1] if reverse else range(len(y))
-    for before, here in itertools.pairwise(order):
-        y[here] += a[here] * y[before]
+    state = np.zeros(y.shape[1:], y.dtype)
+    for place in reversed(range(len(y))) if reverse else range(len(y)):
+        y[place] += a[place] * state
+        state = y[place]
     return np.moveaxis(y, 0, axis)
 
 
@@ -108,7 +108,7 @@ def cumulative_prod(x: Any, axis: int | None = None, dtype: Any = None, include_
 
 
 def linear_recurrence(a: Any, b: Any, axis: int = -1, reverse: bool = False) -> Tensor:
-    """``y[i] = a[i] * y[i-1] + b[i]`` along an axis, starting from ``y[0] = b[0]``; reverse runs from the end."""
+    """``y[i] = a[i] * y[i-1] + b[i]`` along an axis, with 0 before the first; reverse runs from the end."""
     a, b = convert_operands(_linear_recurrence, (a, b))
     return _linear_recurrence(a, b, axis=normalise_axis("linear_recurrence", b, axis), reverse=bool(reverse))
 
