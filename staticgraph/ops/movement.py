@@ -392,7 +392,8 @@ def _pad_widths(x: Tensor, widths: Any) -> tuple[Width, ...]:
 def _pad_value(x: Tensor, value: Any) -> bool | int | float:
     array = as_array(value)
     rank = {"b": 0, "i": 1, "u": 1, "f": 2}
-    if array.ndim or rank[array.dtype.kind] > rank[x.dtype.kind]:
+    bit = x.dtype.kind == "b" and isinstance(value, int) and value in (0, 1)     # the default is 0
+    if array.ndim or (rank[array.dtype.kind] > rank[x.dtype.kind] and not bit):
         raise DTypeError(operands_message(f"pad: {value!r} is not a value of {x.dtype}", [x]))
     cast: bool | int | float = as_array(array.item(), x.dtype).item()
     return cast
