@@ -165,7 +165,7 @@ class _Fuser:
         scalars made of sizes and constants only (1 / batch)."""
         plain: set[Tensor] = set()
         for node in self.order:
-            free = node.op.kind == "elementwise" and node.ndim == 0 and all(
+            free = node.op.kind == "elementwise" and node.op.scalar is not None and node.ndim == 0 and all(
                 is_inline(operand) or operand in plain for operand in node.inputs)
             if (free or node.op.name == "iota") and node not in self.roots:
                 plain.add(node)
