@@ -57,11 +57,11 @@ def pairs(dtype: Any) -> tuple[Array, Array]:
     return left.ravel().copy(), right.ravel().copy()
 
 
-def ulps(actual: Array, expected: Array) -> Array:
-    """Distance in units of the last place of what is expected; 0 for nan against nan, infinite where only one side is
-    finite."""
+def ulps(actual: Array, expected: Array, least: float = 0.0) -> Array:
+    """Distance in units of the last place of what is expected, or of `least` if that is more; 0 for nan against nan,
+    infinite where only one side is finite."""
     with np.errstate(all="ignore"):
-        distance = np.abs(actual - expected) / np.spacing(np.abs(expected))
+        distance = np.abs(actual - expected) / np.spacing(np.maximum(np.abs(expected), expected.dtype.type(least)))
     same = (actual == expected) | (np.isnan(actual) & np.isnan(expected))
     return np.where(same, 0.0, np.where(np.isfinite(actual) & np.isfinite(expected), distance, np.inf))
 
