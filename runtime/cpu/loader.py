@@ -63,17 +63,19 @@ def link_cached(name: str, text: str, make: Callable[[str], Compiled]) -> Loaded
         if known is not None:
             return LoadedKernel(known.address, "process", 0.0)
         start = time.perf_counter()
-        store = object_cache.current()
+        store, reason = object_cache.current(), ""
         try:
-            address, origin, reason = _from_cache(store, key), "cache", ""
+            address = _from_cache(store, key)
         except object_cache.CacheMiss as miss:
+            address, reason = 0, str(miss)
+        if not address:     # outside of the handler: the user has no use for a miss in the traceback of an error
             code, symbol, imports = make(key)
-            address, origin = linker().link(code, symbol, imports), "compiled"
+            address = linker().link(code, symbol, imports)
             kept = store.write(key, {"kernel": name, "symbol": symbol, "imports": list(imports)}, code)
-            reason = str(miss) + (f"; {kept}" if kept and kept != str(miss) else "")
-        loaded = LoadedKernel(address, origin, (time.perf_counter() - start) * 1e3, reason)
-        _loaded[key] = loaded
-        return loaded
+            reason += f"; {kept}" if kept and kept != reason else ""
+        origin = "compiled" if reason else "cache"
+        _loaded[key] = LoadedKernel(address, origin, (time.perf_counter() - start) * 1e3, reason)
+        return _loaded[key]
 
 
 def _from_cache(store: object_cache.Cache, key: str) -> int:
