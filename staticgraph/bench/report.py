@@ -62,10 +62,12 @@ def _machine(record: Record) -> str:
     versions = ", ".join(f"{name} {version}".strip() for name, version in record["versions"].items()
                          if name != "torch.compile")
     threads = "one thread" if record["threads"] == 1 else f"{record['threads']} threads"
+    load = "" if record["load"] is None else f"; load before the run {record['load']:.1f}"
+    clock = "wall time" if record["clock"] == "wall" else "processor time"
     return "\n".join([
         f"{machine['processor']}, {machine['cores']} cores{', ' + caches if caches else ''}; {machine['system']}",
         f"Python {machine['python']}; {versions}",
-        f"{threads}; copying large arrays moves {record['copy_gb_s']:.1f} GB/s (read and written)"])
+        f"{threads}; copying large arrays moves {record['copy_gb_s']:.1f} GB/s (read and written); {clock}{load}"])
 
 
 def _ratios(record: Record) -> str:
@@ -130,10 +132,12 @@ def _goals(record: Record) -> Iterable[list[str]]:
 def _notes(record: Record) -> Iterable[str]:
     for peer, reason in record["skipped"].items():
         yield f"{peer} is left out: {reason}"
+    reasons: dict[tuple[str, str], list[str]] = {}
     for case in record["cases"]:
-        for kind in ("wrong", "absent"):
-            for peer, reason in case[kind].items():
-                yield f"{case['case']} {case['label']}, {peer}: {reason}"
+        for peer, reason in (*case["wrong"].items(), *case["absent"].items()):
+            reasons.setdefault((peer, reason), []).append(f"{case['case']} {case['label']}")
+    for (peer, reason), where in reasons.items():
+        yield f"{peer}: {reason}: {', '.join(where)}"
     for each in record.get("compile", ()):
         if "failed" in each:
             yield f"compile of {each['case']}, {each['peer']}: {each['failed']}"

@@ -19,6 +19,7 @@ from typing import Any
 from .cases import CASES
 from .children import environment, run_module
 from .compile_times import COMPILED, measure
+from .contest import CLOCKS
 from .peers import Peer, find_peers, missing_reason, version_of
 from .report import OURS, align, report
 from .worker import Plan
@@ -61,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--quick", action="store_true", help="small sizes, fewer rounds, no compiles of peers")
     add("--tiny", action="store_true", help="a few elements, two rounds: tries everything, measures nothing")
     add("--threads", type=int, default=1, metavar="N", help="threads and cores for everybody (default 1)")
+    add("--clock", choices=tuple(CLOCKS), default="wall", help="wall time, or processor time for a busy machine")
     add("--times", action="store_true", help="also a table of the times of all contestants")
     add("--json", metavar="FILE", help="write everything that was measured to a file")
     compiles = parser.add_mutually_exclusive_group()
@@ -72,7 +74,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _measure(options: argparse.Namespace, peers: Sequence[Peer], cases: tuple[str, ...]) -> dict[str, Any] | None:
     names = tuple(peer.name for peer in peers)
-    plan = Plan(names, () if options.compile_only else cases, options.quick, options.tiny, options.threads)
+    plan = Plan(names, () if options.compile_only else cases, options.quick, options.tiny, options.threads,
+                options.clock)
     record = _in_worker(plan, peers)
     if record is None or options.no_compile or options.tiny:
         return record

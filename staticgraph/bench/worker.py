@@ -15,7 +15,7 @@ from typing import Any
 
 from .cases import CASES, Case, Sizes
 from .contest import Effort, Result, hold
-from .machine import copy_bandwidth, describe, use_cores
+from .machine import COPY_BYTES, copy_bandwidth, describe, load_average, use_cores
 from .peers import Peer, find_peers, missing_reason, version_of
 
 TINY = "tiny"
@@ -30,12 +30,13 @@ class Plan:
     quick: bool = False
     tiny: bool = False
     threads: int = 1
+    clock: str = "wall"
 
     @property
     def effort(self) -> Effort:
         if self.tiny:
-            return Effort(rounds=2, sample=1e-5, limit=1.0, least_rounds=2)
-        return Effort(rounds=9, sample=1e-3, limit=5.0) if self.quick else Effort()
+            return Effort(rounds=2, sample=1e-5, limit=1.0, least_rounds=2, clock=self.clock)
+        return Effort(rounds=9, sample=1e-3, limit=5.0, clock=self.clock) if self.quick else Effort(clock=self.clock)
 
     def contests(self) -> list[tuple[Case, str, Sizes]]:
         """(case, label, sizes) of all contests, in order."""
@@ -50,10 +51,12 @@ def measure(plan: Plan) -> dict[str, Any]:
     """Hold all contests of a plan in this process."""
     cores = use_cores(plan.threads)
     peers, skipped = connect(plan)
-    copied = copy_bandwidth(2**20 if plan.tiny else 128 * 2**20)
+    load = load_average()
+    copied = copy_bandwidth(2**20 if plan.tiny else COPY_BYTES, plan.clock)
     results = [hold(case, label, sizes, peers, plan.effort) for case, label, sizes in progress(plan.contests())]
     return {
         "machine": describe(), "threads": plan.threads, "cores_used": cores, "quick": plan.quick,
+        "clock": plan.clock, "load": load,
         "copy_gb_s": copied / 1e9, "versions": {peer.name: version_of(peer) for peer in peers},
         "skipped": skipped, "cases": [record_of(result, copied) for result in results],
     }
@@ -80,6 +83,7 @@ def connect(plan: Plan) -> tuple[list[Peer], dict[str, str]]:
 
 def record_of(result: Result, copied: float) -> dict[str, Any]:
     """A contest as plain data. Times are seconds of one call; rates count the case's own bytes and operations."""
+    goals = {} if result.label == TINY else dict(result.case.goals)
     contestants = {}
     for name, timing in result.timings.items():
         contestants[name] = {
@@ -89,8 +93,7 @@ def record_of(result: Result, copied: float) -> dict[str, Any]:
             "gflop_s": result.flops / timing.median / 1e9, "times_slower": result.ratio(name),
         }
     return {"case": result.case.name, "title": result.case.title, "label": result.label, "sizes": dict(result.sizes),
-            "bytes": result.nbytes, "flops": result.flops, "goals": {} if result.label == TINY else dict(result.case.goals),
-            "contestants": contestants, "absent": result.absent, "wrong": result.wrong}
+            "bytes": result.nbytes, "flops": result.flops, "goals": goals, "contestants": contestants, "absent": result.absent, "wrong": result.wrong}
 
 
 def progress(contests: Sequence[tuple[Case, str, Sizes]]) -> Iterator[tuple[Case, str, Sizes]]:

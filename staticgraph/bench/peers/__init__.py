@@ -74,9 +74,9 @@ def version_of(peer: Peer) -> str:
         return ""
 
 
-def form_of(forms: Mapping[str, Callable[..., Any]], case: Case, peer: str) -> Callable[..., Any]:
+def form_of(forms: Mapping[str, Callable[..., Any]], case: Case) -> Callable[..., Any]:
     """The peer's form of a case."""
     try:
         return forms[case.name]
     except KeyError:
-        raise NoForm(f"{peer} has no form of {case.name}") from None
+        raise NoForm("has no form of this case") from None

@@ -34,7 +34,7 @@ class Jax:
     def prepare(self, case: Case, sizes: Sizes, inputs: Arrays, state: Arrays) -> Contestant:
         import jax
 
-        form = form_of(self._forms, case, self.name)
+        form = form_of(self._forms, case)
         arguments = tuple(inputs.values())
         if not state:
             compiled = jax.jit(form)

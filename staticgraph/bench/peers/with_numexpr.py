@@ -33,7 +33,7 @@ class NumExpr:
         self._forms = _forms(numexpr.evaluate)
 
     def prepare(self, case: Case, sizes: Sizes, inputs: Arrays, state: Arrays) -> Contestant:
-        form = form_of(self._forms, case, self.name)
+        form = form_of(self._forms, case)
         arguments = tuple(inputs.values())
         return Contestant(lambda: form(*arguments))
 

@@ -38,7 +38,7 @@ class PyTensor:
     def prepare(self, case: Case, sizes: Sizes, inputs: Arrays, state: Arrays) -> Contestant:
         import pytensor
 
-        form = form_of(self._forms, case, self.name)
+        form = form_of(self._forms, case)
         symbols = [pytensor.tensor.TensorType(str(value.dtype), (None,) * value.ndim)(name)
                    for name, value in inputs.items()]
         variables = [pytensor.shared(value.copy(), name) for name, value in state.items()]

@@ -38,7 +38,7 @@ class Torch:
     def prepare(self, case: Case, sizes: Sizes, inputs: Arrays, state: Arrays) -> Contestant:
         import torch
 
-        form = form_of(self._forms, case, self.name)
+        form = form_of(self._forms, case)
         arguments = tuple(inputs.values())
         if case.name == "mlp_step":
             return self._training(form, arguments, state)
