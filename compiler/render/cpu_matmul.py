@@ -5,8 +5,7 @@ the target. Argument table: a, b, c (addresses), batch, m, n, k, the strides (ba
 in elements; strides may be 0 or negative. c is contiguous. Parallel iterations are the rows of c over all batches.
 
 Invariant: an element of c is the sum over blocks of DEPTH steps of k, each block one chain of multiply-adds in the
-order of k. That holds for every tile and panel, so no result depends on `start` and `stop`, or on other rows and
-columns.
+order of k (a matrix times a vector along k: one chain for each lane). Nothing in it depends on `start` and `stop`.
 """
 
 from __future__ import annotations
@@ -54,10 +53,9 @@ def render_matmul(dtype: str, target: Target) -> tuple[str, str]:
 
 
 def _float_text(name: str, dtype: str, tiles: Tiles) -> str:
-    lanes, wide = tiles.lanes, tiles.wide
+    room = max(tiles.rows * tiles.wide, tiles.narrow_rows * tiles.lanes)
     return f"""\
-from staticgraph.runtime.cpu.language import {dtype}, extent, local_{dtype}, multiply_panel, pack_panel, \\
-    pointer_{dtype}, shift
+from staticgraph.runtime.cpu.language import extent, local_{dtype}, multiply_rows, pointer_{dtype}, shift
 
 
 def {name}(args, start, stop):
@@ -65,37 +63,16 @@ def {name}(args, start, stop):
     m, n, k = extent(args, 4), extent(args, 5), extent(args, 6)
     a_batch, a_row, a_col = extent(args, 7), extent(args, 8), extent(args, 9)
     b_batch, b_row, b_col = extent(args, 10), extent(args, 11), extent(args, 12)
-    packed = local_{dtype}({DEPTH * wide})
-    edge = local_{dtype}({max(tiles.rows * wide, tiles.narrow_rows * lanes)})
-    if k == 0:  # a product of zeros instead of an empty sum
-        packed[0] = {dtype}(0)
-        a, b, k = packed, packed, 1
-        a_batch = a_row = a_col = b_batch = b_row = b_col = 0
+    packed = local_{dtype}({DEPTH * tiles.wide})
+    edge = local_{dtype}({room})
     while start < stop:
         # the rows of one matrix of the batch
         item = start // m
         row = start - item * m
         rows = min(m - row, stop - start)
-        depth = 0
-        while depth < k:
-            steps = min(k - depth, {DEPTH})
-            left = shift(a, item * a_batch + row * a_row + depth * a_col)
-            column = 0
-            while column < n:
-                # a panel of b is read where it lies, or packed, filled up to whole vectors
-                width = {wide} if n - column > {lanes} else {lanes}
-                columns = min(n - column, width)
-                right = shift(b, item * b_batch + depth * b_row + column * b_col)
-                right_row = b_row
-                if b_col != 1 or columns < width or rows >= {DIRECT_ROWS}:
-                    pack_panel({lanes}, packed, right, b_row, b_col, steps, width, columns)
-                    right = packed
-                    right_row = width
-                multiply_panel({lanes}, {tiles.vectors}, {tiles.rows}, {tiles.narrow_rows}, left, right,
-                               shift(c, start * n + column), edge, a_row, a_col, rows, right_row, n, steps, columns,
-                               depth == 0)
-                column += columns
-            depth += steps
+        multiply_rows({tiles.lanes}, {tiles.vectors}, {tiles.rows}, {tiles.narrow_rows}, {DEPTH}, {DIRECT_ROWS},
+                      shift(a, item * a_batch + row * a_row), shift(b, item * b_batch), shift(c, start * n),
+                      packed, edge, a_row, a_col, b_row, b_col, rows, m, n, k)
         start += rows
 """
 

@@ -1,136 +1,29 @@
-"""Matrix multiplication in registers: the leaves that the text of a matmul kernel is built from.
+"""Matrix multiplication in registers, as one leaf of the kernel language: `multiply_rows`.
 
-  multiply_tile    a tile of the product, rows x (vectors * lanes), kept in registers over a run of k
-  pack_panel       a panel of the right matrix copied row by row, its columns contiguous and filled up to whole vectors
-  multiply_panel   all rows of the left matrix times one panel, tile by tile
+  tile        rows x (vectors * lanes) of the product, kept in registers over a run of k
+  panel       all rows times one panel of the right matrix, tile by tile; a tile that is not full is computed aside
+  pack        a panel copied row by row, its columns contiguous and filled up to whole vectors
+  dot         rows times a vector, when both run along k in memory
+  rows        the blocks of k and the panels of columns, and which of the ways above a product goes
 
-They take their shape as literals, so the kernel text decides on registers and vector width. Each becomes an internal
-function of the module, called rather than inlined, and all but the tile are compiled for size: what takes time is
-written with vectors already, and LLVM need not look for more.
+Shapes of tiles and blocks are literals, so the kernel text decides on registers and caches. All but the tile and the
+dot products are compiled for size: what takes time is written with vectors already, and LLVM need not look for more.
 
-Every element of a tile is one chain of multiply-adds in the order of k, whatever the shape of the tile: results do not
-depend on how a matrix was cut.
+An element of a tile is one chain of multiply-adds in the order of k, whatever the shape of the tile, and which way a
+product goes depends on the sizes of the matrices only: no result depends on how the rows were cut.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
-from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
 from .emit import Value, select
-
-BIT, INT32, INT64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
-FLOATS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
-Fill = Callable[[Any, Sequence[Any]], None]
-
-
-def literals(name: str, *kinds: Any) -> list[int]:
-    if not all(isinstance(kind, types.IntegerLiteral) for kind in kinds):
-        raise TypingError(f"{name}: the shape is given by integer literals")
-    return [kind.literal_value for kind in kinds]
-
-
-def element_of(name: str, pointer: Any) -> Any:
-    kind = FLOATS.get(getattr(pointer, "dtype", None))
-    if kind is None:
-        raise TypingError(f"{name}: {pointer} is not a pointer to floats")
-    return kind
-
-
-def internal(module: ir.Module, name: str, kinds: Sequence[Any], fill: Fill, small: bool = True) -> ir.Function:
-    """The internal function `name` of the module, filled at first use."""
-    if name in module.globals:
-        return module.globals[name]
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), name)
-    function.linkage = "internal"
-    for attribute in ("noinline", "nounwind", "optsize", *(["minsize"] if small else [])):
-        function.attributes.add(attribute)
-    builder = ir.IRBuilder(function.append_basic_block())
-    fill(builder, function.args)
-    builder.ret_void()
-    return function
-
-
-def number(builder: Any, value: int) -> Value:
-    return Value(builder, ir.Constant(INT64, value))
-
-
-@contextmanager
-def counted(start: Value, stop: Value, step: Value) -> Iterator[Value]:
-    """The body of ``for index in range(start, stop, step)``, step > 0."""
-    with cgutils.for_range_slice(start.builder, start.raw, stop.raw, step.raw, INT64) as (index, _):
-        yield Value(start.builder, index)
-
-
-def smaller(x: Value, y: Value) -> Value:
-    return select(x < y, x, y)
-
-
-def move(pointer: Any, count: Value) -> Any:
-    return count.builder.gep(pointer, [count.raw])
-
-
-class Vectors:
-    """Loads, stores and constants of vectors of `lanes` elements, aligned like one element: matrices start anywhere."""
-
-    def __init__(self, builder: Any, element: Any, lanes: int) -> None:
-        self.builder, self.lanes = builder, lanes
-        self.kind = ir.VectorType(element, lanes)
-        self.bits = 32 if isinstance(element, ir.FloatType) else 64
-        self.align = self.bits // 8
-
-    def fill(self, value: float) -> Any:
-        return ir.Constant(self.kind, [value] * self.lanes)
-
-    def load(self, pointer: Any) -> Any:
-        value = self.builder.load(self.builder.bitcast(pointer, self.kind.as_pointer()))
-        value.align = self.align
-        return value
-
-    def store(self, value: Any, pointer: Any) -> None:
-        self.builder.store(value, self.builder.bitcast(pointer, self.kind.as_pointer())).align = self.align
-
-    def splat(self, value: Any) -> Any:
-        undefined = ir.Constant(ir.VectorType(value.type, self.lanes), ir.Undefined)
-        first = self.builder.insert_element(undefined, value, ir.Constant(INT32, 0))
-        zeros = ir.Constant(ir.VectorType(INT32, self.lanes), [0] * self.lanes)
-        return self.builder.shuffle_vector(first, undefined, zeros)
-
-    def function(self, name: str, result: Any, operands: Sequence[Any]) -> Any:
-        module = self.builder.module
-        return module.globals.get(name) or ir.Function(module, ir.FunctionType(result, operands), name)
-
-    def multiply_add(self, x: Any, y: Any, z: Any) -> Any:
-        fused = self.function(f"llvm.fmuladd.v{self.lanes}f{self.bits}", self.kind, [self.kind] * 3)
-        return self.builder.call(fused, [x, y, z])
-
-    def mask(self, count: Value) -> Any:
-        """The first `count` lanes."""
-        lanes = ir.Constant(ir.VectorType(INT64, self.lanes), list(range(self.lanes)))
-        return self.builder.icmp_signed("<", lanes, self.splat(count.raw))
-
-    def _masked(self, operation: str) -> tuple[str, Any, Any]:
-        mask = ir.VectorType(BIT, self.lanes)
-        return f"llvm.masked.{operation}.v{self.lanes}f{self.bits}.p0", self.kind.as_pointer(), mask
-
-    def masked_load(self, pointer: Any, mask: Any, otherwise: Any) -> Any:
-        name, address, bits = self._masked("load")
-        function = self.function(name, self.kind, [address, INT32, bits, self.kind])
-        pointer = self.builder.bitcast(pointer, address)
-        return self.builder.call(function, [pointer, ir.Constant(INT32, self.align), mask, otherwise])
-
-    def masked_store(self, value: Any, pointer: Any, mask: Any) -> None:
-        name, address, bits = self._masked("store")
-        function = self.function(name, ir.VoidType(), [self.kind, address, INT32, bits])
-        pointer = self.builder.bitcast(pointer, address)
-        self.builder.call(function, [value, pointer, ir.Constant(INT32, self.align), mask])
+from .vectors import INT32, INT64, Fill, Vectors, counted, element_of, internal, literals, move, number, smaller
 
 
 def fill_tile(element: Any, rows: int, vectors: int, lanes: int) -> Fill:
@@ -286,41 +179,118 @@ def fill_panel(element: Any, lanes: int, vectors: int, height: int, narrow_heigh
     return fill
 
 
+def fill_dot(element: Any, lanes: int, height: int) -> Fill:
+    """c[i] = a[i, :] . b for i < rows, a and b contiguous along k: `height` rows at once, each with one vector of sums;
+    the last vector of k is loaded under a mask. `edge` has room for the results of a tile."""
+
+    def fill(builder: Any, arguments: Sequence[Any]) -> None:
+        a, b, c, edge = arguments[:4]
+        a_row, rows, k = (Value(builder, raw) for raw in arguments[4:])
+        vector, zero, one = Vectors(builder, element, lanes), number(builder, 0), number(builder, 1)
+        sums = [builder.alloca(vector.kind) for _ in range(height)]
+        with counted(zero, rows, number(builder, height)) as i:
+            count = smaller(rows - i, number(builder, height))
+            lefts = [move(a, (i + smaller(number(builder, row), count - 1)) * a_row) for row in range(height)]
+            for total in sums:
+                builder.store(vector.fill(0.0), total)
+            whole = k & -lanes
+            with counted(zero, whole, number(builder, lanes)) as p:
+                right = vector.load(move(b, p))
+                for left, total in zip(lefts, sums):
+                    builder.store(vector.multiply_add(vector.load(move(left, p)), right, builder.load(total)), total)
+            with builder.if_then((whole < k).raw):
+                mask, nothing = vector.mask(k - whole), vector.fill(0.0)
+                right = vector.masked_load(move(b, whole), mask, nothing)
+                for left, total in zip(lefts, sums):
+                    last = vector.masked_load(move(left, whole), mask, nothing)
+                    builder.store(vector.multiply_add(last, right, builder.load(total)), total)
+            for row, total in enumerate(sums):
+                builder.store(vector.sum(builder.load(total)), move(edge, number(builder, row)))
+            with counted(zero, count, one) as r:
+                builder.store(builder.load(move(edge, r)), move(c, i + r))
+
+    return fill
+
+
+def fill_rows(element: Any, lanes: int, vectors: int, height: int, narrow_height: int, depth: int, direct: int) -> Fill:
+    """c[rows, n] = a[rows, k] @ b[k, n] for some rows of a matrix of m, in blocks of `depth` steps of k.
+
+    With fewer than `direct` rows panels of b are read where they lie, if they are contiguous, because packing would not
+    pay. What is left of the columns beside whole wide panels goes through narrow ones, unless it nearly fills a wide
+    one."""
+
+    def fill(builder: Any, arguments: Sequence[Any]) -> None:
+        a, b, c, packed, edge = arguments[:5]
+        a_row, a_col, b_row, b_col, rows, m, n, k = (Value(builder, raw) for raw in arguments[5:])
+        module, pointer, bits = builder.module, a.type, Vectors(builder, element, lanes).bits
+        zero, one, wide = number(builder, 0), number(builder, 1), vectors * lanes
+        pack = internal(module, f"pack_panel_{lanes}_{bits}", [pointer] * 2 + [INT64] * 5, fill_pack(element, lanes))
+        panel = internal(module, f"multiply_panel_{lanes}_{bits}", [pointer] * 4 + [INT64] * 8,
+                         fill_panel(element, lanes, vectors, height, narrow_height))
+        dot = internal(module, f"dot_rows_{lanes}_{bits}", [pointer] * 4 + [INT64] * 3,
+                       fill_dot(element, lanes, 8), small=False)
+        with builder.if_then(k.equals(0).raw), counted(zero, rows * n, one) as i:
+            builder.store(ir.Constant(element, 0.0), move(c, i))
+
+        # a single column along k: dot products; across k: as a row, c.T = b.T @ a.T; a single row likewise
+        column = n.equals(1) & b_row.equals(1) & a_col.equals(1)
+        row = m.equals(1) & b_row.equals(1) & a_col.equals(1)
+        turned = n.equals(1) & a_row.equals(1)
+        with builder.if_else((column | row).raw) as (vector_way, matrix_way):
+            with vector_way:
+                first, second = builder.select(column.raw, a, b), builder.select(column.raw, b, a)
+                strides = (select(column, a_row, b_col), select(column, rows, n), k)
+                builder.call(dot, [first, second, c, edge, *(each.raw for each in strides)])
+            with matrix_way:
+                a, b = builder.select(turned.raw, b, a), builder.select(turned.raw, a, b)
+                a_row, a_col, b_row, b_col = (select(turned, *pair) for pair in (
+                    (zero, a_row), (b_row, a_col), (a_col, b_row), (a_row, b_col)))
+                rows, n = select(turned, one, rows), select(turned, rows, n)
+                whole = n & -wide
+                whole = select(n - whole > wide - lanes, whole + wide, whole)
+                with counted(zero, k, number(builder, depth)) as start:
+                    steps = smaller(k - start, number(builder, depth))
+                    left = move(a, start * a_col)
+
+                    def one_panel(j: Value, width: Value) -> None:
+                        columns, right = smaller(n - j, width), move(b, start * b_row + j * b_col)
+                        packing = b_col.differs(1) | (columns < width) | (rows >= direct)
+                        with builder.if_then(packing.raw):
+                            builder.call(pack, [packed, right, *(x.raw for x in (b_row, b_col, steps, width, columns))])
+                        right = builder.select(packing.raw, packed, right)
+                        sizes = (a_row, a_col, rows, select(packing, width, b_row), n, steps, columns)
+                        fresh = builder.zext(start.equals(0).raw, INT64)
+                        builder.call(panel, [left, right, move(c, j), edge, *(size.raw for size in sizes), fresh])
+
+                    with counted(zero, whole, number(builder, wide)) as j:
+                        one_panel(j, j.constant(wide))
+                    with counted(whole, n, number(builder, lanes)) as j:
+                        one_panel(j, j.constant(lanes))
+
+    return fill
+
+
 @intrinsic(prefer_literal=True)
-def pack_panel(context: Any, lanes: Any, target: Any, source: Any, row: Any, col: Any, steps: Any, width: Any,
-               columns: Any) -> Any:
-    """target[steps, width] = source[steps, columns], of strides row and col, followed by zeros."""
-    (size,) = literals("pack_panel", lanes)
-    element = element_of("pack_panel", target)
+def multiply_rows(context: Any, lanes: Any, vectors: Any, height: Any, narrow_height: Any, depth: Any, direct: Any,
+                  a: Any, b: Any, c: Any, packed: Any, edge: Any, a_row: Any, a_col: Any, b_row: Any, b_col: Any,
+                  rows: Any, m: Any, n: Any, k: Any) -> Any:
+    """c[rows, n] = a[rows, k] @ b[k, n], some of the m rows of a product, c contiguous.
+
+    Register tiles are height x (vectors * lanes), or narrow_height x lanes for the last columns; blocks of k have
+    `depth` steps; below `direct` rows b is not packed. `packed` has room for a block of a panel, `edge` for a tile.
+    """
+    shape = literals("multiply_rows", lanes, vectors, height, narrow_height, depth, direct)
+    element = element_of("multiply_rows", packed)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        operands = arguments[1:]
-        function = internal(builder.module, f"pack_panel_{size}_{target.dtype}", [each.type for each in operands],
-                            fill_pack(element, size))
+        operands = arguments[len(shape):]
+        function = internal(builder.module, f"multiply_rows_{shape[0]}_{packed.dtype}",
+                            [operand.type for operand in operands], fill_rows(element, *shape))
         builder.call(function, operands)
         return context.get_dummy_value()
 
-    return types.void(lanes, target, target, *[types.int64] * 5), generate
+    numbers = [types.int64] * 8
+    return types.void(lanes, vectors, height, narrow_height, depth, direct, a, b, c, packed, edge, *numbers), generate
 
 
-@intrinsic(prefer_literal=True)
-def multiply_panel(context: Any, lanes: Any, vectors: Any, height: Any, narrow_height: Any, a: Any, b: Any, c: Any,
-                   edge: Any, a_row: Any, a_col: Any, rows: Any, b_row: Any, c_row: Any, depth: Any, columns: Any,
-                   first: Any) -> Any:
-    """c[rows, columns] = (0 if first else c) + a[rows, depth] @ b[depth, columns] in register tiles of
-    height x (vectors * lanes), or narrow_height x lanes if columns <= lanes; b is that wide. `edge` has room for a
-    tile."""
-    shape = literals("multiply_panel", lanes, vectors, height, narrow_height)
-    element = element_of("multiply_panel", a)
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        operands = arguments[4:]
-        name = "multiply_panel_{}_{}_{}_{}".format(*shape) + f"_{a.dtype}"
-        function = internal(builder.module, name, [each.type for each in operands], fill_panel(element, *shape))
-        builder.call(function, operands)
-        return context.get_dummy_value()
-
-    return types.void(lanes, vectors, height, narrow_height, a, a, a, a, *[types.int64] * 8), generate
-
-
-FUNCTIONS = {"pack_panel": pack_panel, "multiply_panel": multiply_panel}
+FUNCTIONS = {"multiply_rows": multiply_rows}

@@ -18,7 +18,7 @@ Memory (pointers.py): `pointer_<dtype>(args, slot)`, `local_<dtype>(size)`, `ext
 Operators (operators.py, integer_math.py): what Python's operators lack or do differently from NumPy.
 Mathematics (vector_math.py, trigonometry.py, error_function.py, power.py): straight-line code that vectorises, for both
 float widths, without float64 in float32 code; the exceptions are listed in integer_math.SCALAR_LIBM.
-Matrices (gemm.py): `pack_panel`, `multiply_panel`.
+Matrices (gemm.py): `multiply_rows`.
 Literals: `float32(0.5)`, `int8(3)`, ... are NumPy's scalar types, which Numba reads as typed constants.
 """
 
