@@ -1,0 +1,60 @@
+"""Graphviz text: the marks and arrows of a display, one cluster for each kernel."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from .display import Display, Mark
+from .svg import PARTS, ROLES, kernel_colours
+
+_CONTROL = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+
+
+def render_dot(display: Display) -> str:
+    """The digraph."""
+    lines = ["digraph staticgraph {", '  graph [rankdir=TB, fontname="monospace", compound=true];',
+             '  node [fontname="monospace", fontsize=11, style=filled];', '  edge [color="#7b8694"];']
+    by_kernel: dict[int, list[int]] = {}
+    for number, mark in enumerate(display.marks):
+        by_kernel.setdefault(mark.kernel, []).append(number)
+    for kernel, numbers in sorted(by_kernel.items()):
+        if kernel < 0:
+            lines += [_mark(number, display.marks[number], "  ") for number in numbers]
+        else:
+            lines += _cluster(display, kernel, numbers)
+    lines += _arrows(display)
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+def _cluster(display: Display, kernel: int, numbers: list[int]) -> list[str]:
+    fill, border = kernel_colours(kernel)
+    return [f"  subgraph cluster_{kernel} {{", f"    label={quoted(display.kernels[kernel])};",
+            f'    style=filled; fillcolor="{fill}"; color="{border}";',
+            *(_mark(number, display.marks[number], "    ") for number in numbers), "  }"]
+
+
+def _mark(number: int, mark: Mark, indent: str) -> str:
+    if mark.role == "op":
+        shape, fill, border = "box", "#ffffff", PARTS[mark.part]
+    else:
+        fill, border, _ = ROLES[mark.role]
+        shape = {"input": "ellipse", "variable": "box3d", "constant": "note"}.get(mark.role, "cds")
+    label = mark.label + ("\n" + mark.detail if mark.detail else "")
+    return (f'{indent}m{number} [label={quoted(label)}, tooltip={quoted(mark.tooltip)}, shape={shape}, '
+            f'fillcolor="{fill}", color="{border}"];')
+
+
+def _arrows(display: Display) -> Iterator[str]:
+    for arrow in display.arrows:
+        attributes = [f'headlabel="{arrow.order}"'] if arrow.order else []
+        if arrow.folded:
+            attributes += ["style=dashed", f"tooltip={quoted(', '.join(reversed(arrow.folded)))}"]
+        text = f" [{', '.join(attributes)}]" if attributes else ""
+        yield f"  m{arrow.source} -> m{arrow.target}{text};"
+
+
+def quoted(text: str) -> str:
+    """A DOT string. Backslashes start escapes in labels, so they are doubled; newlines become line breaks."""
+    text = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return '"' + _CONTROL.sub("\ufffd", text) + '"'
