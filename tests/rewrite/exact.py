@@ -34,6 +34,10 @@ def power(x, exponent):
     return x ** exponent
 
 
+def divide(a, b):
+    return a / b if b != 0 else mp.nan if a == 0 else mp.inf * mp.sign(a)
+
+
 def log(x):
     return -mp.inf if x == 0 else mp.log(x)
 
@@ -44,12 +48,14 @@ def sigmoid(x):
 
 ELEMENTWISE = {
     "add": lambda a, b: a + b, "subtract": lambda a, b: a - b, "multiply": lambda a, b: a * b,
-    "divide": lambda a, b: a / b, "negative": lambda x: -x, "abs": abs, "square": lambda x: x * x,
+    "divide": divide, "negative": lambda x: -x, "abs": abs, "square": lambda x: x * x,
     "reciprocal": lambda x: 1 / x, "pow": power, "sqrt": mp.sqrt, "exp": mp.exp, "log": log,
     "expm1": lambda x: mp.exp(x) - 1, "log1p": lambda x: log(1 + x), "cos": mp.cos, "sin": mp.sin, "tanh": mp.tanh,
     "sinh": mp.sinh, "cosh": mp.cosh, "erf": mp.erf, "erfc": mp.erfc, "sigmoid": sigmoid,
     "softplus": lambda x: log(1 + mp.exp(x)), "hypot": lambda a, b: mp.sqrt(a * a + b * b),
-    "logaddexp": lambda a, b: log(mp.exp(a) + mp.exp(b)), "stop_gradient": lambda x: x,
+    "asinh": mp.asinh, "atanh": lambda x: log((1 + x) / (1 - x)) / 2, "log2": lambda x: log(x) / mp.log(2),
+    "log10": lambda x: log(x) / mp.log(10), "logaddexp": lambda a, b: log(mp.exp(a) + mp.exp(b)),
+    "stop_gradient": lambda x: x,
 }
 
 logs = np.frompyfunc(real(log), 1, 1)
@@ -62,6 +68,11 @@ def kept_sum(values, axes):
 
 OTHERS = {
     "sum": lambda x, axes: np.sum(x, axis=axes),
+    "slice": lambda x, starts, steps, shape: x[tuple(
+        slice(start, start + size * step, step) for start, step, size in zip(starts, steps, shape))],
+    "permute_dims": lambda x, axes: x.transpose(axes),
+    "gather": lambda x, indices, axis: np.take(x, indices.astype(int), axis),
+    "gather_along": lambda x, indices, axis: np.take_along_axis(x, indices.astype(int), axis),
     "max": lambda x, axes: np.max(x, axis=axes),
     "reshape": lambda x, shape: x.reshape(shape),
     "broadcast_to": lambda x, shape: np.broadcast_to(x, shape),
