@@ -70,6 +70,7 @@ class Assembler:
         self.checks: list[Check] = []
         self.check_numbers: dict[Tensor, int] = {}
         self.drafts: list[_Draft] = []
+        self.texts: dict[KernelIR, tuple[str, str]] = {}
 
     def run(self) -> Parts:
         commits: list[PlannedStep] = []
@@ -204,10 +205,16 @@ class Assembler:
 
     def _add(self, lowered: Lowered, stage: str, nodes: Sequence[Tensor]) -> None:
         name = kernel_name(lowered)
-        ir = KernelIR(name, (lowered.section,), lowered.lanes)
-        verify(ir)
-        self.drafts.append(_Draft(render(ir), name, lowered.arguments, lowered.extent, stage, written(lowered),
-                                  list(nodes), lowered.flops, format_kernel(ir)))
+        text, listing = self._rendered(KernelIR(name, (lowered.section,), lowered.lanes))
+        self.drafts.append(_Draft(text, name, lowered.arguments, lowered.extent, stage, written(lowered),
+                                  list(nodes), lowered.flops, listing))
+
+    def _rendered(self, kernel: KernelIR) -> tuple[str, str]:
+        """Source and listing of a verified kernel; equal kernels are verified and rendered once."""
+        if kernel not in self.texts:
+            verify(kernel)
+            self.texts[kernel] = render(kernel), format_kernel(kernel)
+        return self.texts[kernel]
 
     # The commit kernel.
 
@@ -252,12 +259,11 @@ class Assembler:
                 members += nodes
         names = list(dict.fromkeys(name for lowered, _ in parts for name in lowered.names))
         ir = KernelIR("update_" + "_".join(names[:5]), tuple(sections))
-        verify(ir)
+        text, listing = self._rendered(ir)
         total: Size = 0
         for lowered, _ in parts:
             total = total + lowered.extent
-        self.drafts.append(_Draft(render(ir), ir.name, arguments, total, "commit", writes, members, 0,
-                                  format_kernel(ir)))
+        self.drafts.append(_Draft(text, ir.name, arguments, total, "commit", writes, members, 0, listing))
 
     # Finishing.
 

@@ -27,7 +27,7 @@ from staticgraph.types import Size, product
 
 from .views import AxisMap, contiguous_strides, is_one, needs_copy, reshape_strides, trace, view_of
 
-MAX_MEMBERS = 128
+MAX_MEMBERS = 64
 
 FUSED = ("elementwise", "reduction", "gather")
 BUFFERS = ("placeholder", "variable")
@@ -118,7 +118,7 @@ class _Fuser:
         self.copied |= {root for root in roots if root.op.kind == "view"}
         self._copy_for_specials()
         self.group_of: dict[Tensor, Group] = {}
-        self.groups: list[Group] = []
+        self.groups: dict[Group, None] = {}
         self.preds: dict[Tensor, list[tuple[Tensor, AxisMap | None]]] = {}
         self.users: dict[Tensor, list[Tensor]] = {}
         self.number = 0
@@ -209,13 +209,13 @@ class _Fuser:
             return
         group = self._new_group(node)
         self.group_of[node] = group
-        self.groups.append(group)
+        self.groups[group] = None
 
     def _place(self, node: Tensor) -> None:
         group = self._new_group(node)
         group.extents, group.at[node], group.reduced = iteration_space(node)
         self.group_of[node] = group
-        self.groups.append(group)
+        self.groups[group] = None
         for base, _ in self.preds[node]:
             producer = self.group_of.get(base)
             current = self.group_of[node]
@@ -261,9 +261,12 @@ class _Fuser:
         for member in b.at:
             self.group_of[member] = a
         b.at = {}
-        self.groups.remove(b)
+        del self.groups[b]
         gained = (b.ancestors | a.ancestors) & ~(1 << a.number | 1 << b.number)
         a.predecessors = (a.predecessors | b.predecessors) - {a, b}
+        unused = b.number == self.number - 1  # just made, so nothing comes after it yet
+        if unused and gained == a.ancestors:
+            return
         a.ancestors = gained
         bits = 1 << a.number | 1 << b.number
         for group in self.groups:

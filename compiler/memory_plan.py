@@ -8,6 +8,7 @@ sums of slot sizes: one plan is right for every batch size, and the peak is a fo
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,12 +27,6 @@ class LiveBuffer:
     last: int
 
 
-@dataclass
-class _Slot:
-    size: Size
-    free_from: int
-
-
 def aligned(nbytes: Size) -> Size:
     """Bytes rounded up to the alignment of the arena."""
     if isinstance(nbytes, int):
@@ -41,30 +36,51 @@ def aligned(nbytes: Size) -> Size:
 
 def plan(buffers: Sequence[LiveBuffer]) -> tuple[dict[int, Size], Size]:
     """Offsets by buffer index, and the size of the arena, both in bytes."""
-    slots: list[_Slot] = []
-    place: dict[int, int] = {}
-    for buffer in sorted(buffers, key=lambda each: (each.first, each.index)):
-        need = aligned(buffer.nbytes)
-        number = _best_slot(slots, need, buffer.first)
-        if number is None:
-            slots.append(_Slot(need, 0))
-            number = len(slots) - 1
-        slots[number].free_from = buffer.last + 1
-        place[buffer.index] = number
+    slots = _Slots()
+    place = {buffer.index: slots.take(aligned(buffer.nbytes), buffer.first, buffer.last)
+             for buffer in sorted(buffers, key=lambda each: (each.first, each.index))}
     offsets: list[Size] = []
     total: Size = 0
-    for slot in slots:
+    for size in slots.sizes:
         offsets.append(total)
-        total = total + slot.size
+        total = total + size
     return {index: offsets[number] for index, number in place.items()}, total
 
 
-def _best_slot(slots: Sequence[_Slot], need: Size, first: int) -> int | None:
-    """The tightest free slot that surely holds `need` bytes."""
-    best: int | None = None
-    for number, slot in enumerate(slots):
-        if slot.free_from > first or sign_of(slot.size - need) != 1:
-            continue
-        if best is None or sign_of(slots[best].size - slot.size) == 1:
-            best = number
-    return best
+class _Slots:
+    """The row of slots while it is being filled. Free slots are kept by size: there are few different sizes, and
+    comparing two formulas is dear."""
+
+    def __init__(self) -> None:
+        self.sizes: list[Size] = []
+        self.free: dict[Size, list[int]] = {}
+        self.busy: list[tuple[int, int]] = []
+        self.covers: dict[tuple[Size, Size], bool] = {}
+
+    def take(self, need: Size, first: int, last: int) -> int:
+        """The number of the slot that holds `need` bytes from step `first` to step `last`."""
+        while self.busy and self.busy[0][0] < first:
+            _, number = heapq.heappop(self.busy)
+            heapq.heappush(self.free.setdefault(self.sizes[number], []), number)
+        size = self._tightest(need)
+        if size is None:
+            self.sizes.append(need)
+            number = len(self.sizes) - 1
+        else:
+            number = heapq.heappop(self.free[size])
+        heapq.heappush(self.busy, (last, number))
+        return number
+
+    def _tightest(self, need: Size) -> Size | None:
+        """The smallest size with a free slot that surely holds `need` bytes."""
+        best: Size | None = None
+        for size, numbers in self.free.items():
+            if numbers and self._covers(size, need) and (best is None or self._covers(best, size)):
+                best = size
+        return best
+
+    def _covers(self, large: Size, small: Size) -> bool:
+        key = (large, small)
+        if key not in self.covers:
+            self.covers[key] = sign_of(large - small) == 1
+        return self.covers[key]
