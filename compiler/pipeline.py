@@ -17,10 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from staticgraph.autodiff import stabilise
 from staticgraph.errors import ArgumentError, VerificationError
 from staticgraph.formatting import format_graph
-from staticgraph.rewrite import simplify
+from staticgraph.rewrite import simplify, stabilise
 from staticgraph.tensor import Tensor, describe_line, toposort
 from staticgraph.types import maximum_size, size_symbols
 
@@ -35,10 +34,6 @@ from .target import Target
 GraphPass = Callable[[list[Tensor]], tuple[list[Tensor], list[str]]]
 
 
-def _stabilise(outputs: list[Tensor]) -> tuple[list[Tensor], list[str]]:
-    return list(stabilise(outputs)), []
-
-
 def _decompose(outputs: list[Tensor]) -> tuple[list[Tensor], list[str]]:
     return decompose(outputs), []
 
@@ -48,7 +43,7 @@ def _settle(outputs: list[Tensor]) -> tuple[list[Tensor], list[str]]:
 
 
 PASSES: tuple[tuple[str, GraphPass], ...] = (
-    ("stabilise", _stabilise),
+    ("stabilise", stabilise),
     ("decompose", _decompose),
     ("simplify", simplify),
     ("settle", _settle),
