@@ -1,7 +1,7 @@
 """The pipeline: a tensor graph in, a Program out, through one visible list of passes.
 
-    tensor graph --stabilise--> --decompose--> primitive graph --simplify--> --settle--> --fuse--> groups --schedule--> steps
-    --lower--> kernel IR --render--> sources --plan--> Program
+    tensor graph --stabilise--> --decompose--> primitive graph --simplify--> --settle-->
+    --fuse--> groups --schedule--> steps --lower--> kernel IR --render--> sources --plan--> Program
 
 `PASSES` is the graph part: each pass takes outputs and gives outputs of the same types, which is verified after each.
 `STATICGRAPH_DEBUG` shows the work on stderr (1: passes and times, 2: also what rules did, 3: also the graph after each
