@@ -21,6 +21,7 @@ from .layering import assign_layers
 from .ordering import Joint, order_layers
 
 Point = tuple[float, float]
+_Pull = tuple[int, float, float]     # a neighbour, where it wants this node to be from its own place, how strongly
 
 BEND_WIDTH = 4.0
 STRAIGHTNESS = 8.0
@@ -139,29 +140,35 @@ def _joints(bends: _Bends) -> list[Joint]:
 def _place(rows: Sequence[Sequence[int]], bends: _Bends, spacing: Spacing) -> list[float]:
     """x of every centre: sweeps that follow the layer above, then the one below, then both."""
     places = [0.0] * len(bends.widths)
-    above: list[list[tuple[int, float, float]]] = [[] for _ in places]
-    below: list[list[tuple[int, float, float]]] = [[] for _ in places]
+    above: list[list[_Pull]] = [[] for _ in places]
+    below: list[list[_Pull]] = [[] for _ in places]
     for (upper, lower, leaves, arrives), weight in bends.joints.items():
         above[lower].append((upper, leaves - arrives, weight))
         below[upper].append((lower, arrives - leaves, weight))
     both = [[*over, *under] for over, under in zip(above, below, strict=True)]
-    for row in rows:
-        for node, place in zip(row, _isotonic([0.0] * len(row), [1.0] * len(row), _gaps(row, bends, spacing)),
-                               strict=True):
-            places[node] = place
-    down, up = list(rows), list(reversed(rows))
-    plan = [(down, above), (up, below)] * 4 + [(down, both), (up, both)] * 6
-    for order, near in plan:
-        for row in order:
-            wanted, weights = [], []
-            for node in row:
-                total = sum(weight for _, _, weight in near[node])
-                wanted.append(sum((places[each] + shift) * weight for each, shift, weight in near[node]) / total
-                              if total else places[node])
-                weights.append(total or 0.01)
-            for node, place in zip(row, _isotonic(wanted, weights, _gaps(row, bends, spacing)), strict=True):
-                places[node] = place
+    down = [(row, _offsets(row, bends, spacing)) for row in rows]
+    up = down[::-1]
+    for row, offsets in down:
+        _settle(row, offsets, both, places, follow=False)
+    for order, near in [(down, above), (up, below)] * 4 + [(down, both), (up, both)] * 6:
+        for row, offsets in order:
+            _settle(row, offsets, near, places)
     return places
+
+
+def _settle(row: Sequence[int], offsets: Sequence[float], near: Sequence[Sequence[_Pull]], places: list[float],
+            follow: bool = True) -> None:
+    """Move one layer to where its neighbours pull it; without `follow` only apart."""
+    wanted, weights = [], []
+    for node in row:
+        sum_of_weights = mean = 0.0
+        for each, shift, weight in near[node] if follow else ():
+            mean += (places[each] + shift) * weight
+            sum_of_weights += weight
+        wanted.append(mean / sum_of_weights if sum_of_weights else places[node])
+        weights.append(sum_of_weights or 0.01)
+    for node, place in zip(row, _isotonic(wanted, weights, offsets), strict=True):
+        places[node] = place
 
 
 def _straighten(rows: Sequence[Sequence[int]], bends: _Bends, spacing: Spacing, places: list[float]) -> None:
@@ -193,18 +200,16 @@ def _straighten(rows: Sequence[Sequence[int]], bends: _Bends, spacing: Spacing, 
             start = end
 
 
-def _gaps(row: Sequence[int], bends: _Bends, spacing: Spacing) -> list[float]:
-    """The least distance of each node's centre from the one before it."""
-    return [0.0] + [(bends.widths[left] + bends.widths[right]) / 2 + spacing.between
-                    for left, right in zip(row, row[1:], strict=False)]
+def _offsets(row: Sequence[int], bends: _Bends, spacing: Spacing) -> list[float]:
+    """The least distance of each node's centre from the first one's."""
+    offsets = [0.0]
+    for left, right in zip(row, row[1:], strict=False):
+        offsets.append(offsets[-1] + (bends.widths[left] + bends.widths[right]) / 2 + spacing.between)
+    return offsets
 
 
-def _isotonic(wanted: Sequence[float], weights: Sequence[float], gaps: Sequence[float]) -> list[float]:
-    """Positions closest to the wanted ones (weighted squares) that keep the order and the gaps."""
-    offsets, total = [], 0.0
-    for gap in gaps:
-        total += gap
-        offsets.append(total)
+def _isotonic(wanted: Sequence[float], weights: Sequence[float], offsets: Sequence[float]) -> list[float]:
+    """Positions closest to the wanted ones (weighted squares) that keep the order and the distances."""
     pools: list[tuple[float, float, int]] = []     # mean, weight, how many
     for want, weight, offset in zip(wanted, weights, offsets, strict=True):
         mean, mass, size = want - offset, weight, 1

@@ -12,7 +12,7 @@ given a "jump" mark beside the user, named after the producer.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .display import Arrow, Display, Mark
 from .layering import assign_layers
@@ -106,6 +106,7 @@ class _Arranger:
         self.outer_layers: list[int] = []
         self._outer_places()
         self._cut_long_links()
+        self.inside = self._sort_by_kernel()
 
     # The outer graph.
 
@@ -161,6 +162,17 @@ class _Arranger:
             self.outer_layers.append(self.outer_layers[place] - 1)
         return len(self.marks) - 1
 
+    def _sort_by_kernel(self) -> dict[int, tuple[list[int], list[Arrow]]]:
+        """Marks of each kernel, and the arrows that begin or end in it."""
+        inside: dict[int, tuple[list[int], list[Arrow]]] = {kernel: ([], []) for kernel in self.kernels}
+        for number, mark in enumerate(self.marks):
+            if mark.kernel >= 0:
+                inside[mark.kernel][0].append(number)
+        for arrow in self.arrows:
+            for kernel in {self.marks[arrow.source].kernel, self.marks[arrow.target].kernel} - {-1}:
+                inside[kernel][1].append(arrow)
+        return inside
+
     # Layouts.
 
     def run(self) -> Scene:
@@ -169,16 +181,16 @@ class _Arranger:
         outer = self._outer(inner, links)
         if inner:
             hints = self._port_hints(keys, links, outer)
-            inner = {kernel: self._inner(kernel, hints) for kernel in self.kernels}
+            inner.update((kernel, self._inner(kernel, hints)) for kernel, made in inner.items()
+                         if len(made.enters) > 1 or len(made.leaves) > 1)
             links, keys = self._outer_links(inner)
             outer = self._outer(inner, links)
         return self._scene(inner, keys, outer)
 
     def _inner(self, kernel: int, hints: dict[tuple[int, int, bool], float]) -> _Kernel:
         """Lay out one kernel. `hints` are wanted positions of (kernel, mark, whether it enters)."""
-        members = [number for number, mark in enumerate(self.marks) if mark.kernel == kernel]
+        members, touching = self.inside[kernel]
         index = {mark: number for number, mark in enumerate(members)}
-        touching = [arrow for arrow in self.arrows if arrow.source in index or arrow.target in index]
         enters = list(dict.fromkeys(arrow.source for arrow in touching if arrow.source not in index))
         leaves = list(dict.fromkeys(arrow.source for arrow in touching if arrow.target not in index))
         made = _Kernel(members, enters, leaves, [], [], Layout([], [], [], 0, 0, 0))
@@ -258,7 +270,7 @@ class _Arranger:
         for kernel, place in self.kernels.items():
             self._kernel_scene(scene, places, kernel, inner[kernel], outer, place)
         scene.marks = [box for box in places if box is not None]
-        scene.paths = _without_repeats(scene.paths)
+        scene.paths = _without_repeats(_without_plain_orders(scene.paths))
         return scene
 
     def _kernel_scene(self, scene: Scene, places: list[Box | None], kernel: int, made: _Kernel, outer: Layout,
@@ -289,6 +301,17 @@ class _Arranger:
 
 def _centred(x: float, y: float, size: Item) -> Box:
     return Box(x - size.width / 2, y - size.height / 2, size.width, size.height)
+
+
+def _without_plain_orders(paths: Sequence[Path]) -> list[Path]:
+    """Operands are numbered only where they do not arrive from left to right."""
+    arriving: dict[int, list[tuple[float, int]]] = {}
+    for path in paths:
+        if path.order:
+            arriving.setdefault(path.target, []).append((path.points[-1][0], path.order))
+    plain = {target for target, ends in arriving.items() if [order for _, order in sorted(ends)] == sorted(
+        order for _, order in ends)}
+    return [replace(path, order=0) if path.target in plain else path for path in paths]
 
 
 def _without_repeats(paths: Sequence[Path]) -> list[Path]:
