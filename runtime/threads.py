@@ -58,8 +58,8 @@ def chunk_of(extent: int, nbytes: int, flops: int, threads: int) -> int:
 
 @cache
 def thread_count() -> int:
-    """Threads to use: STATICGRAPH_THREADS, else the processors that this process may run on."""
-    wanted = os.environ.get("STATICGRAPH_THREADS", "")
+    """Threads to use: STATICGRAPH_NUM_THREADS, else the processors that this process may run on."""
+    wanted = os.environ.get("STATICGRAPH_NUM_THREADS", "")
     if wanted.isdigit() and int(wanted) > 0:
         return int(wanted)
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

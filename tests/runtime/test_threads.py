@@ -194,10 +194,10 @@ def test_calls_that_find_the_workers_busy_run_alone(four_threads: None, four: th
 
 def test_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     count = threads.thread_count.__wrapped__
-    monkeypatch.setenv("STATICGRAPH_THREADS", "3")
+    monkeypatch.setenv("STATICGRAPH_NUM_THREADS", "3")
     assert count() == 3
     for text in ("", "0", "many"):
-        monkeypatch.setenv("STATICGRAPH_THREADS", text)
+        monkeypatch.setenv("STATICGRAPH_NUM_THREADS", text)
         assert 1 <= count() <= 16
     monkeypatch.setattr(threads.os, "sched_getaffinity", lambda process: set(range(100)), raising=False)
     for limit, expected in (("max 100000", 16), ("250000 100000", 2), ("50000 100000", 1)):
@@ -225,7 +225,7 @@ def test_forked_children_start_workers_of_their_own() -> None:
         assert os.waitpid(child, 0)[1] == 0
         assert threads._pool is parents and np.array_equal(executable(x), x + 3)
     """
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "STATICGRAPH_THREADS": "3"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "STATICGRAPH_NUM_THREADS": "3"}
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True,
                          check=False, timeout=120)
     assert run.returncode == 0, run.stderr

@@ -19,7 +19,7 @@ class StaticGraph:
     order = 0
 
     def environment(self, cache: Path, threads: int) -> Mapping[str, str]:
-        return {"STATICGRAPH_CACHE_DIR": str(cache / "staticgraph"), "STATICGRAPH_THREADS": str(threads)}
+        return {"STATICGRAPH_CACHE_DIR": str(cache / "staticgraph"), "STATICGRAPH_NUM_THREADS": str(threads)}
 
     def connect(self, threads: int) -> None:
         """Nothing to do: the variables above have said it."""
