@@ -186,15 +186,20 @@ def from_bits(x: Value) -> Value:
     return Value(x.builder, x.builder.bitcast(x.raw, kind))
 
 
+# Adding 1.5 * 2**(mantissa bits) leaves an integral float's value in the low bits, and the other way round: one
+# addition on every machine, where conversions of 64-bit integers want AVX-512, and no undefined result for nan.
+INTEGER_SHIFT = {32: 1.5 * 2.0**23, 64: 1.5 * 2.0**52}
+INTEGER_SHIFT_BITS = {32: 0x4B400000, 64: 0x4338000000000000}
+
+
 def to_integer(x: Value) -> Value:
-    """A float that holds a small integer, as a signed integer of its width."""
-    return Value(x.builder, x.builder.fptosi(x.raw, ir.IntType(x.bits)))
+    """An integral float below 2**(mantissa bits - 1) as a signed integer of its width; anything for other floats."""
+    return to_bits(x + INTEGER_SHIFT[x.bits]) - INTEGER_SHIFT_BITS[x.bits]
 
 
 def to_float(x: Value) -> Value:
-    """A signed integer as the float of its width."""
-    kind = ir.FloatType() if x.bits == 32 else ir.DoubleType()
-    return Value(x.builder, x.builder.sitofp(x.raw, kind))
+    """A signed integer of at most as many bits as the mantissa less one, as the float of its width."""
+    return from_bits(x + INTEGER_SHIFT_BITS[x.bits]) - INTEGER_SHIFT[x.bits]
 
 
 def polynomial(x: Value, coefficients: Sequence[float]) -> Value:

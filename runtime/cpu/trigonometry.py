@@ -83,37 +83,40 @@ def _window_word(position: int) -> int:
     return (TWO_OVER_PI >> TWO_OVER_PI_BITS - position) & (1 << 64) - 1
 
 
-def _window(size: Value) -> tuple[Value, Value]:
-    """The window of 2/pi for a float32 size >= 1/2: 64 bits, of which the first two count quarter turns when
-    multiplied by the mantissa as an integer, and the 32 bits after them."""
-    builder = size.builder
-    wide = Value(builder, builder.zext(to_bits(size).raw, ir.IntType(64)), unsigned=True)
-    position = (wide >> 23) - 126
-    words = [wide.constant(_window_word(38 + 64 * word)) for word in range(5)]
-    first, second, third = words[:3]
-    for word, limit in ((1, 64), (2, 128)):
-        beyond = position >= limit
-        first, second, third = (select(beyond, new, old) for new, old in zip(words[word:], (first, second, third)))
-    left = position & 63
+def _window(size: Value) -> tuple[Value, Value, Value]:
+    """(integer, high, low) for a float32 size >= 1/2: its mantissa as an integer, and the window of 2/pi to multiply it
+    with: 64 bits, of which the product's first two count quarter turns, and the 32 bits after them."""
+    builder, wide = size.builder, ir.IntType(64)
+    bits = to_bits(size)
+    position = (bits >> 23) - 126
+    mantissa = (bits & 0x7FFFFF) | 0x800000
+    last = position > 127  # the largest exponent: one step less and twice the mantissa
+    position, mantissa = select(last, 127, position), select(last, mantissa + mantissa, mantissa)
+    integer, place = (Value(builder, builder.zext(each.raw, wide), unsigned=True) for each in (mantissa, position))
+    words = [place.constant(_window_word(38 + 64 * word)) for word in range(4)]
+    beyond = place >= 64
+    first, second, third = (select(beyond, new, old) for new, old in zip(words[1:], words))
+    left = place & 63
     right = 63 - left
     high = (first << left) | (second >> 1 >> right)
-    return high, ((second << left) | (third >> 1 >> right)) >> 32
+    return integer, high, ((second << left) | (third >> 1 >> right)) >> 32
 
 
 def _reduce_by_window(size: Value) -> Angle:
     """float32, |x| >= 1/2."""
-    builder, wide = size.builder, ir.IntType(64)
-    mantissa = (to_bits(size) & 0x7FFFFF) | 0x800000
-    integer = Value(builder, builder.zext(mantissa.raw, wide), unsigned=True)
-    high, low = _window(size)
+    builder, narrow = size.builder, ir.IntType(32)
+    integer, high, low = _window(size)
     product = integer * high + (integer * low >> 32)
-    n = (product + (1 << 61)) >> 62
-    fraction = Value(builder, (product << 2).raw) >> 1  # signed: how far beyond n * pi/2, in 2**-63 quarter turns
-    top = ((fraction + (1 << 38)) >> 39) << 39  # rounded, so that a small fraction is all in the other part
-    unit = 2.0**-63
-    turn, turn_rest = (Value(builder, builder.sitofp(part.raw, size.raw.type)) * unit for part in (top, fraction - top))
-    r, rest = _radians(turn, turn_rest)
-    return Value(builder, builder.trunc(n.raw, ir.IntType(32))), r, rest
+    upper, lower = (Value(builder, builder.trunc(half.raw, narrow), unsigned=True) for half in (product >> 32, product))
+    n = (upper + (1 << 29)) >> 30
+    # below n, as a signed number of 64 bits: how far beyond n * pi/2; split into 24 bits, rounded, and 32 after them
+    fraction = Value(builder, ((upper << 2) | (lower >> 30)).raw)
+    half = fraction >> 1
+    top = (half + 64) & -128
+    tail = ((half - top) << 24) | ((fraction & 1) << 23) | (Value(builder, (lower << 2).raw, unsigned=True) >> 9)
+    turn, turn_rest = (size.of(builder.sitofp(each.raw, size.raw.type)) for each in (top, tail))
+    r, rest = _radians(turn * 2.0**-31, turn_rest * 2.0**-55)
+    return Value(builder, n.raw), r, rest
 
 
 STEP = 64
