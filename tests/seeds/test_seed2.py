@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import staticgraph as sg
+from staticgraph.tensor import toposort
 from tests.seeds.helpers import close, feed_of, printed, run
 
 MATRIX = np.array([[-0.72880416, 0.44638519, -0.96024022], [1.34800874, 0.89310222, 1.19075777]])
@@ -118,16 +119,16 @@ def test_2_10_softmax_and_cross_entropy() -> None:
         close(ours, each, 1e-11)
 
 
+# torch 2.14's gradients in float64 at [-1.5, -0.25, 0.5, 2], cotangent ones.
 STORED = {
-    # torch.autograd's values in float64 for x = [-1.5, -0.25, 0.5, 2], cotangent ones
-    "sigmoid": [0.14914645207033286, 0.24613408273759835, 0.23500371220159449, 0.10499358540350662],
-    "tanh": [0.18070663892364858, 0.940015225700286, 0.7864477329659274, 0.07065082485316443],
-    "softplus": [0.18242552380635635, 0.4378234991142019, 0.6224593312018546, 0.8807970779778823],
+    "sigmoid": [0.14914645207033286, 0.24613408273759835, 0.2350037122015945, 0.10499358540350662],
+    "tanh": [0.1807066389236486, 0.940014848806378, 0.7864477329659274, 0.07065082485316443],
+    "softplus": [0.18242552380635632, 0.4378234991142019, 0.6224593312018546, 0.8807970779778824],
     "exp": [0.22313016014842982, 0.7788007830714049, 1.6487212707001282, 7.38905609893065],
     "relu": [0.0, 0.0, 1.0, 1.0],
     "square": [-3.0, -0.5, 1.0, 4.0],
-    "silu": [-0.04129420083439, 0.3762899783285, 0.7399611873066, 1.0907842487848],
-    "gelu": [-0.12746992, 0.30461323, 0.86749563, 1.08519201],
+    "silu": [-0.041294154299142946, 0.37628997842980233, 0.7399611873026519, 1.0907842487848955],
+    "gelu": [-0.1274691922299796, 0.304626645116364, 0.8674951246561629, 1.085231801078197],
 }
 
 
@@ -136,7 +137,7 @@ def test_2_11_gradients_against_torch(name: str) -> None:
     feed, (x,) = feed_of(x=[-1.5, -0.25, 0.5, 2.0])
     function = getattr(sg.nn, name, None) or getattr(sg, name)
     slope = run(sg.grad(function(x), x, cotangent=1.0), feed, rtol=1e-11)
-    np.testing.assert_allclose(slope, STORED[name], rtol=1e-7, atol=0)
+    close(slope, STORED[name], 1e-14)
     sg.verify_grad(function(x), [x], feed)
 
 
@@ -218,8 +219,6 @@ def test_2_not_overwriting_gradients() -> None:
 
 def test_2_not_exponential_in_diamonds() -> None:
     """Propagating once a path takes 2**60 visits here; the gradient graph stays linear in the depth."""
-    from staticgraph.tensor import toposort
-
     feed, (x,) = feed_of(x=[1.0])
     y = x
     for _ in range(60):
@@ -241,10 +240,8 @@ def test_2_not_elementwise_gradients_of_a_linear_layer() -> None:
 
 
 def test_2_not_gradients_nobody_asked_for() -> None:
-    """Only what is in wrt is differentiated: the targets cost nothing."""
-    from staticgraph.tensor import toposort
-
+    """Only what is in wrt is differentiated: the slope with respect to the targets, a sine here, is never built."""
     x, t = sg.placeholder("x", (3,), "float64"), sg.placeholder("t", (3,), "float64")
-    loss = sg.sum(x * sg.exp(t))
-    nodes = toposort([sg.grad(loss, x)])
-    assert [node.op.name for node in nodes].count("multiply") == 0     # d loss / d x is exp(t) alone
+    loss = sg.sum(x * sg.cos(t))
+    assert "sin" not in {node.op.name for node in toposort([sg.grad(loss, x)])}
+    assert "sin" in {node.op.name for node in toposort(sg.grad(loss, [x, t]))}

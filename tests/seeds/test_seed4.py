@@ -1,5 +1,6 @@
 """Notebook 4: the reverse-mode autodiff of CS4787 and its regression net, as static graphs. Samples are columns."""
 
+import functools
 import io
 import itertools
 from typing import Any
@@ -198,27 +199,23 @@ def test_4_10_first_losses(seed: int) -> None:
     close(Net(seed).run(5), FIRST[seed], 1e-10)
 
 
-@pytest.fixture(scope="module")
-def trained() -> dict[int, Net]:
-    """The nets of six seeds after 10,000 steps."""
-    nets = {}
-    for seed in range(6):
-        nets[seed] = Net(seed)
-        nets[seed].run(10_000)
-    return nets
+@functools.cache
+def trained(seed: int) -> Net:
+    """The net after 10,000 steps."""
+    net = Net(seed)
+    net.run(10_000)
+    return net
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", LAST)
-def test_4_10_losses_after_10000_steps(trained: dict[int, Net], seed: int) -> None:
-    net = trained[seed]
+def test_4_10_losses_after_10000_steps(seed: int) -> None:
+    net = trained(seed)
     close([float(net.loss(*net.train)), float(net.loss(*net.test))], LAST[seed], 1e-5)
 
 
-@pytest.mark.slow
-def test_4_11_band_of_final_losses(trained: dict[int, Net]) -> None:
+def test_4_11_band_of_final_losses() -> None:
     """The notebook's .0587 and .0762 are plausible; the noise's own variance is .01."""
-    losses = [float(net.loss(*net.train)) for net in trained.values()]
+    losses = [float(net.loss(*net.train)) for net in map(trained, range(6))]
     assert 0.01 < min(losses) and max(losses) < 0.35
     assert 0.03 < np.median(losses) < 0.09
 
