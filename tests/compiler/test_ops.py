@@ -153,12 +153,15 @@ def test_sizes_as_values() -> None:
 
 CUBES: tuple[tuple[int, ...], ...] = ((2, 3, 5), (1, 1, 1), (0, 3, 2), (3, 0, 2), (33, 1, 70), (1, 600, 3))
 AXES: tuple[tuple[int, ...], ...] = ((0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2))
+WHOLE = ("float32", "int64")
+"""Dtypes that are tested along every axis; the rest take some."""
 NEED_ONE = ("max", "min", "argmax", "argmin")
 
 
 def reductions(x: Tensor, names: tuple[str, ...]) -> dict[str, Tensor]:
     return {f"{name} {axes}": getattr(sg, name)(x, axes[0] if name.startswith("arg") else axes)
-            for name in names for axes in AXES if len(axes) == 1 or not name.startswith("arg")}
+            for name in names for axes in (AXES if str(x.dtype) in WHOLE else AXES[1:5])
+            if len(axes) == 1 or not name.startswith("arg")}
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -201,7 +204,7 @@ def test_empty_extremes_are_an_error() -> None:
 def test_scans(dtype: str) -> None:
     x, a = sg.placeholder("x", ("a", "b", "c"), dtype), sg.placeholder("a", ("a", "b", "c"), dtype)
     outputs: dict[str, Tensor] = {}
-    for axis in range(3):
+    for axis in range(3) if dtype in WHOLE else (1,):
         outputs[f"sum {axis}"] = registry["cumulative_sum"](x, axis=axis)
         outputs[f"prod {axis}"] = registry["cumulative_prod"](x, axis=axis)
         outputs[f"wide {axis}"] = sg.cumulative_sum(x, axis)
@@ -268,7 +271,9 @@ def test_gathers_and_scatters(dtype: str) -> None:
         "scatter along": registry["scatter_add_along"](x, sg.astype(registry["check_index"](
             along, size=x.shape[1], what="along"), "int64"), source, axis=1),
     }
-    for a, b, c, k in ((2, 3, 4, 5), (1, 1, 1, 1), (2, 4, 3, 0), (0, 3, 2, 2), (3, 7, 1, 40)):
+    for a, b, c, k in ((2, 3, 4, 5), (1, 1, 1, 1), (2, 4, 3, 0), (3, 7, 1, 40), (0, 3, 2, 2)):
+        if a == 0:
+            outputs.pop("flat")     # every index is out of range
         rng = np.random.default_rng(k)
         check(outputs, {x: ordinary(dtype, (a, b, c)), source: ordinary(dtype, (a, k, c), 1),
                         at: rng.integers(-b, b, k), along: rng.integers(-b, b, (a, k, c)).astype("int16"),
