@@ -11,6 +11,7 @@ Importing this imports NumPy and nothing else; Numba is loaded by the first call
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from . import api, nn, ops, optim
@@ -35,13 +36,14 @@ from .tensor import Tensor
 from .types import Dim
 
 if TYPE_CHECKING:
+    from . import viz
     from .api import Executable
 
 __all__ = [
     "ArgumentError", "DTypeError", "DeviceError", "Dim", "Executable", "GradientError", "Location", "OutOfRangeError",
     "ShapeError", "StaticGraphError", "Tensor", "UnsupportedError", "VerificationError", "compile", "evaluate",
     "format_graph", "grad", "hessian", "jacobian", "jvp", "name_scope", "nn", "optim", "stabilise", "verify_grad",
-    "vjp",
+    "viz", "vjp",
 ]
 __all__ += ops.__all__
 
@@ -49,4 +51,6 @@ __all__ += ops.__all__
 def __getattr__(name: str) -> Any:
     if name == "Executable":
         return api.Executable
+    if name == "viz":     # the roof, which imports networkx; `from . import viz` would ask for this attribute again
+        return import_module("staticgraph.viz")
     raise AttributeError(f"module 'staticgraph' has no attribute '{name}'")

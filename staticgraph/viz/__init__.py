@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from .export import export
 from .data import to_networkx
+from .export import export
 
 __all__ = ["export", "to_networkx"]

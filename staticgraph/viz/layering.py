@@ -42,7 +42,7 @@ def _balance(order: Sequence[int], layers: list[int], before: Sequence[Sequence[
              after: Sequence[Sequence[int]]) -> None:
     """Move each node within its slack to where its links are shortest in sum. A node whose whole past leads nowhere
     else takes that past along, so it moves down like an input."""
-    alone = {}
+    alone: dict[int, bool] = {}
     for node in order:
         alone[node] = all(alone.get(each, False) and len(after[each]) == 1 for each in before[node])
     for round_number in range(ROUNDS):

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import inf
 
 from .layering import assign_layers
@@ -133,7 +134,8 @@ def _sort_by_hints(rows: Sequence[list[int]], hints: Mapping[int, float]) -> set
 
 
 def _joints(bends: _Bends) -> list[Joint]:
-    return [(upper, lower, leaves / max(bends.widths[upper], 1.0) * 0.98, arrives / max(bends.widths[lower], 1.0) * 0.98)
+    widths = [max(width, 1.0) * 1.02 for width in bends.widths]
+    return [(upper, lower, leaves / widths[upper], arrives / widths[lower])
             for upper, lower, leaves, arrives in bends.joints]
 
 
@@ -203,7 +205,7 @@ def _straighten(rows: Sequence[Sequence[int]], bends: _Bends, spacing: Spacing, 
 def _offsets(row: Sequence[int], bends: _Bends, spacing: Spacing) -> list[float]:
     """The least distance of each node's centre from the first one's."""
     offsets = [0.0]
-    for left, right in zip(row, row[1:], strict=False):
+    for left, right in pairwise(row):
         offsets.append(offsets[-1] + (bends.widths[left] + bends.widths[right]) / 2 + spacing.between)
     return offsets
 

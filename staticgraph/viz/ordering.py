@@ -1,8 +1,8 @@
 """The order within each layer, so that few links cross: the second step of a layered drawing.
 
-Comes in: the nodes of each layer and the links between neighbouring layers. Goes out: the same layers in a better order.
-Sweeps down and up sort each layer by the mean position of the neighbours on the other side, which leads to a local
-optimum; the best of all sweeps and of two starts is kept. Nothing is random: ties keep the order there was.
+Comes in: the nodes of each layer and the links between neighbouring layers. Goes out: the same layers in a better
+order. Sweeps down and up sort each layer by the mean position of the neighbours on the other side, which leads to a
+local optimum; the best of all sweeps and of two starts is kept. Nothing is random: ties keep the order there was.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from .display import Arrow, Display, Mark
 from .layering import assign_layers
@@ -323,6 +324,6 @@ def _without_repeats(paths: Sequence[Path]) -> list[Path]:
         while start < len(path.points) - 2 and (path.points[start], path.points[start + 1]) in drawn:
             start += 1
         points = path.points[start:]
-        drawn.update(zip(points, points[1:], strict=False))
+        drawn.update(pairwise(points))
         kept.append(Path(points, path.source, path.target, path.order, path.folded))
     return kept

@@ -1,7 +1,7 @@
 """Text from outside, made fit for one line, for a limited width, and for XML.
 
-Names, scopes, dict keys and file names are the user's and may hold anything: quotes, tags, newlines, control characters,
-halves of surrogate pairs.
+Names, scopes, dict keys and file names are the user's and may hold anything: quotes, tags, newlines, control
+characters, halves of surrogate pairs.
 """
 
 from __future__ import annotations
