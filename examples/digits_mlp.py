@@ -37,11 +37,12 @@ logits = model(images)
 loss = sg.nn.cross_entropy(logits, labels, reduction="mean")
 prediction = sg.argmax(logits, axis=-1)
 optimizer = sg.optim.Adam(lr=1e-3)
+updates = optimizer.updates(loss, model.parameters())
 
 
 def compile_step():
     """Forward pass, backward pass and Adam's updates as one call that returns the loss."""
-    return sg.compile([images, labels], loss, updates=optimizer.updates(loss, model.parameters()))
+    return sg.compile([images, labels], loss, updates=updates)
 
 
 def start_again(seed):
