@@ -93,7 +93,8 @@ def record_of(result: Result, copied: float) -> dict[str, Any]:
             "gflop_s": result.flops / timing.median / 1e9, "times_slower": result.ratio(name),
         }
     return {"case": result.case.name, "title": result.case.title, "label": result.label, "sizes": dict(result.sizes),
-            "bytes": result.nbytes, "flops": result.flops, "goals": goals, "contestants": contestants, "absent": result.absent, "wrong": result.wrong}
+            "bytes": result.nbytes, "flops": result.flops, "goals": goals, "contestants": contestants,
+            "absent": result.absent, "wrong": result.wrong}
 
 
 def progress(contests: Sequence[tuple[Case, str, Sizes]]) -> Iterator[tuple[Case, str, Sizes]]:

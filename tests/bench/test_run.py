@@ -1,0 +1,121 @@
+"""The command: one real run of a few elements, its record, its listing, and what it refuses."""
+
+import builtins
+import importlib
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from staticgraph.bench import compile_times, run
+from staticgraph.bench.cases import CASES
+from staticgraph.bench.children import PACKAGE_ROOT, environment
+from staticgraph.bench.peers import find_peers, missing_reason
+from staticgraph.bench.worker import Plan
+
+CONTESTANT_FIELDS = {"median_s", "low_s", "high_s", "first_call_s", "error", "calls_a_sample", "gb_s",
+                     "percent_of_copy", "gflop_s", "times_slower"}
+
+
+def peer(name: str) -> object:
+    return next(each for each in find_peers() if each.name == name)
+
+
+def test_a_run_prints_a_table_and_writes_a_record(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "record.json"
+    assert run.main(["--tiny", "--peers", "numpy,numexpr", "--filter", "call", "--times", "--json", str(file)]) == 0
+    printed = capfd.readouterr()
+    assert "staticgraph, and how many times" in printed.out and "medians of one call" in printed.out
+    assert "1/1 call tiny" in printed.err
+    record = json.loads(file.read_text())
+    assert record["threads"] == 1 and record["copy_gb_s"] > 0 and record["machine"]["cores"] >= 1
+    (case,) = record["cases"]
+    assert (case["case"], case["bytes"], case["flops"], case["wrong"]) == ("call", 64, 8, {})
+    assert {"staticgraph", "numpy"} <= set(case["contestants"])
+    assert all(set(each) == CONTESTANT_FIELDS for each in case["contestants"].values())
+    assert case["contestants"]["staticgraph"]["times_slower"] == 1
+    missing = missing_reason(peer("numexpr"))
+    assert record["skipped"] == ({"numexpr": missing} if missing else {})
+
+
+def test_listing_names_all_cases_and_peers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main(["--list"]) == 0
+    text = capsys.readouterr().out
+    assert all(f"  {case.name} " in text for case in CASES)
+    assert all(f"\n  {each.name}" in text for each in find_peers())
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["--peers", "numpy,theano"], "there is no peer theano"),
+    (["--filter", "fft"], "no case is called fft"),
+])
+def test_unknown_names_are_refused(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_failing_worker_is_a_failure(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(run, "Plan", lambda *args: Plan(("numpy",), ("call",), clock="sundial", tiny=True))
+    assert run.main(["--tiny", "--filter", "call"]) == 1
+    assert "the measuring process failed" in capfd.readouterr().err
+
+
+def test_plans_are_small_when_quick() -> None:
+    everything = [label for _, label, _ in Plan((), ("chain", "mlp_step")).contests()]
+    assert everything == ["64k", "4m", "64"]
+    assert [label for _, label, _ in Plan((), ("chain", "mlp_step"), quick=True).contests()] == ["64k", "64"]
+    assert [label for _, label, _ in Plan((), ("chain",), tiny=True).contests()] == ["tiny"]
+    assert Plan((), (), quick=True).effort.rounds < Plan((), ()).effort.rounds
+
+
+def test_peers_are_told_their_threads_and_caches_before_they_are_imported(tmp_path: Path) -> None:
+    variables = environment(find_peers(), tmp_path, 1)
+    assert variables["OMP_NUM_THREADS"] == variables["STATICGRAPH_NUM_THREADS"] == "1"
+    assert variables["STATICGRAPH_CACHE_DIR"].startswith(str(tmp_path))
+    assert variables["PYTHONPATH"].startswith(str(PACKAGE_ROOT))
+
+
+def test_listing_imports_no_peer() -> None:
+    heavy = ("numba", "jax", "torch", "numexpr", "pytensor", "threadpoolctl")
+    code = ("import sys; from staticgraph.bench import run; run.main(['--list']); "
+            f"print([name for name in {heavy!r} if name in sys.modules])")
+    child = subprocess.run([sys.executable, "-c", code], cwd=PACKAGE_ROOT, capture_output=True, text=True, check=False)
+    assert (child.returncode, child.stdout.splitlines()[-1]) == (0, "[]"), child.stderr
+
+
+def test_the_import_clock_counts_outermost_imports_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "outer_for_clock.py").write_text("import time\ntime.sleep(0.02)\nimport inner_for_clock\n")
+    (tmp_path / "inner_for_clock.py").write_text("import time\ntime.sleep(0.03)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    clock = compile_times.ImportClock()
+    statement, function = builtins.__import__, importlib.import_module
+    start = time.perf_counter()
+    with clock.running():
+        importlib.import_module("outer_for_clock")
+    taken = time.perf_counter() - start
+    assert 0.05 <= clock.seconds <= taken     # both modules, and none twice
+    assert (builtins.__import__, importlib.import_module) == (statement, function)
+
+
+def test_a_child_that_fails_says_why() -> None:
+    class Broken:
+        name, package, order = "absent", "absent", 0
+
+        def environment(self, cache: Path, threads: int) -> dict[str, str]:
+            return {}
+
+    case = next(case for case in CASES if case.name == "chain")
+    found = compile_times.measure(Broken(), case, 1, 1)     # type: ignore[arg-type]
+    assert found == {"case": "chain", "peer": "absent", "failed": "StopIteration"}
+
+
+@pytest.mark.slow
+def test_compiles_cold_and_warm() -> None:
+    case = next(case for case in CASES if case.name == "chain")
+    found = compile_times.measure(peer("staticgraph"), case, 2, 1)     # type: ignore[arg-type]
+    assert {"cold_compile_s", "warm_compile_s", "cold_imports_s", "warm_imports_s"} <= set(found)
+    assert len(found["cold_compile_s_all"]) == 2
+    assert found["warm_compile_s"] > 0
