@@ -61,6 +61,6 @@ class Recorder:
 def output_names(outputs: Sequence[Tensor], structure: tuple[Any, ...]) -> list[str]:
     """What each output is called: its key in a dict, else its own name, else its position."""
     if structure[0] == "dict":
-        return [str(key) for key in structure[1]]
+        return [key.name or "" if isinstance(key, Tensor) else str(key) for key in structure[1]]
     alone = len(outputs) == 1
     return [node.name or ("output" if alone else f"output {number}") for number, node in enumerate(outputs)]

@@ -33,7 +33,7 @@ Draw what a Python file builds.
 MODEL is path/to/model.py:name. The file is run as if imported, so what stands below
 `if __name__ == "__main__":` is not. `name` is what the file calls
   a tensor       or a list, tuple or dict of tensors; if the file also has `updates`
-                 ({{variable: new value}}), the whole training step is shown
+                 ({{variable: new value}}), both are drawn: the whole training step
   an executable  what sg.compile returned
 
 The suffix of FILE is the format: {', '.join(SUFFIXES)}."""
@@ -175,8 +175,10 @@ def _subject(module: ModuleType, name: str) -> Any:
             f"has a '{name}', but it is neither tensors nor an executable: {type(subject).__name__}")
         raise CommandError(f"{module.__name__} {problem}; what can be drawn: {', '.join(found) or 'nothing'}")
     updates = getattr(module, "updates", None)
-    if name == "updates" or not updates:
+    if not updates:
         return subject
+    if name == "updates":
+        subject = []
     pairs = list(updates.items()) if isinstance(updates, dict) else list(updates)
     outputs = [subject] if isinstance(subject, Tensor) else list(
         subject.values() if isinstance(subject, dict) else subject)

@@ -6,6 +6,7 @@ inputs first; attributes are strings and integers only, so every format keeps th
 
 from __future__ import annotations
 
+import io
 import json
 from typing import Any
 
@@ -72,4 +73,6 @@ def render_graphml(model: Model) -> str:
     graph = model_graph(model)
     for _, attributes in graph.nodes(data=True):
         attributes.update((key, xml_safe(value)) for key, value in attributes.items() if isinstance(value, str))
-    return "\n".join(nx.generate_graphml(graph)) + "\n"
+    document = io.BytesIO()
+    nx.write_graphml_xml(graph, document)
+    return document.getvalue().decode("utf-8") + "\n"

@@ -22,7 +22,7 @@ from .model import Model
 from .text import clip, one_line
 
 WIDEST_LABEL = 34
-WIDEST_OPERAND = 16
+WIDEST_OPERAND = 18
 COMMUTATIVE = frozenset("add multiply maximum minimum equal not_equal logical_and logical_or logical_xor bitwise_and "
                         "bitwise_or bitwise_xor hypot logaddexp".split())
 

@@ -42,7 +42,9 @@ def _operand(nodes: Sequence[NodeRecord], number: int) -> str:
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max((min(len(row[column]), WIDEST) for row in rows), default=0) for column in range(len(rows[0]))]
+    if not rows:
+        return []
+    widths = [max(min(len(row[column]), WIDEST) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for row in rows:
         cells = [row[0].rjust(widths[0])]

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..compiler.pipeline import Compilation
 from ..compiler.program import GraphRecord, NodeRecord, Program
-from ..compiler.record import Recorder
+from ..compiler.record import Recorder, output_names
 from ..errors import ArgumentError
 from ..interpreter import flatten
 from ..tensor import Tensor, toposort
@@ -62,7 +62,7 @@ def collect(obj: Any, stage: str | None = None) -> Model:
     if program is None:
         outputs = _tensors(obj)
         if stage in (None, "tensor"):
-            return _model("tensor", _record(outputs), None)
+            return _model("tensor", _record(obj, outputs), None)
         program = _compile(obj, outputs)
     record = program.graphs[0 if stage == "tensor" else 1]
     return _model(stage or "fused", record, program)
@@ -91,10 +91,9 @@ def _tensors(obj: Any) -> list[Tensor]:
                         f"shown, got {type(obj).__name__}")
 
 
-def _record(outputs: Sequence[Tensor]) -> GraphRecord:
-    names = [node.name or ("output" if len(outputs) == 1 else f"output {number}")
-             for number, node in enumerate(outputs)]
-    return Recorder(names, ()).record("tensor", outputs)
+def _record(obj: Any, outputs: Sequence[Tensor]) -> GraphRecord:
+    structure = ("dict", tuple(obj)) if isinstance(obj, Mapping) else ("list", len(outputs))
+    return Recorder(output_names(outputs, structure), ()).record("tensor", outputs)
 
 
 def _compile(obj: Any, outputs: Sequence[Tensor]) -> Program:

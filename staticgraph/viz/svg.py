@@ -49,8 +49,9 @@ def render_svg(model: Model, scene: Scene) -> str:
         '<rect width="100%" height="100%" fill="#ffffff"/>',
         *(text for _, text in legend),
         f'<g transform="translate({_n(left)} {_n(shift)})">',
-        *(_kernel(scene, number, box) for number, box in sorted(scene.kernels.items())),
+        *(_kernel(model, number, box) for number, box in sorted(scene.kernels.items())),
         *(_path(scene, path) for path in scene.paths),
+        *(_kernel_title(scene, number, box) for number, box in sorted(scene.kernels.items())),
         *(_mark(mark, box) for mark, box in zip(scene.display.marks, scene.marks, strict=True)),
         *_orders(scene), "</g>", "</svg>"]
     return "\n".join(lines) + "\n"
@@ -116,13 +117,18 @@ def _text(x: float, y: float, text: str, size: int, colour: str, *, middle: bool
     return f'<text x="{_n(x)}" y="{_n(y)}" font-size="{size}" fill="{colour}"{anchor}{weight}>{escape(text)}</text>'
 
 
-def _kernel(scene: Scene, number: int, box: Box) -> str:
+def _kernel(model: Model, number: int, box: Box) -> str:
     fill, border = kernel_colours(number)
-    title = scene.display.kernels[number]
-    return (f'<g class="kernel" data-step="{number}"><title>{escape(title)}</title>'
+    return (f'<g class="kernel" data-step="{number}"><title>{escape(_kernel_tooltip(model, number))}</title>'
             f'<rect x="{_n(box.x)}" y="{_n(box.y)}" width="{_n(box.width)}" height="{_n(box.height)}" rx="6" '
-            f'fill="{fill}" stroke="{border}" stroke-width="1.2"/>'
-            + _text(box.x + 8, box.y + TITLE_HEIGHT - 9, title, 11, QUIET) + "</g>")
+            f'fill="{fill}" stroke="{border}" stroke-width="1.2"/></g>')
+
+
+def _kernel_title(scene: Scene, number: int, box: Box) -> str:
+    """Above the paths that enter here, on a halo in the kernel's colour."""
+    text = _text(box.x + 8, box.y + TITLE_HEIGHT - 9, scene.display.kernels[number], 11, INK)
+    halo = f'<text stroke="{kernel_colours(number)[0]}" stroke-width="4" paint-order="stroke"'
+    return text.replace("<text", halo, 1)
 
 
 def _path(scene: Scene, path: Path) -> str:
@@ -175,8 +181,12 @@ def _mark(mark: Mark, box: Box) -> str:
 
 
 def _orders(scene: Scene) -> Iterator[str]:
-    """Small numbers beside arrows where the order of operands matters."""
+    """Small numbers beside arrows where the order of operands matters: outside of the leftmost, else to the right."""
+    leftmost: dict[int, float] = {}
+    for path in scene.paths:
+        if path.order:
+            leftmost[path.target] = min(path.points[-1][0], leftmost.get(path.target, path.points[-1][0]))
     for path in scene.paths:
         if path.order:
             x, y = path.points[-1]
-            yield _text(x + 4, y - 3, str(path.order), 9, QUIET)
+            yield _text(x + (-10 if x == leftmost[path.target] else 5), y - 3, str(path.order), 9, QUIET)
