@@ -11,7 +11,7 @@ from llvmlite import ir
 from numba import types
 from numba.core.errors import TypingError
 
-from .emit import Value, common, function, is_number, is_scalar, leaf, square_root, wrap
+from .emit import Value, common, function, is_float, is_number, is_scalar, leaf, square_root, wrap
 from .emit import absolute as float_size
 from .emit import select as choose
 
@@ -111,6 +111,30 @@ def _classification(name: str) -> Any:
     return function(name, body, 1, accepts=is_scalar, result=types.boolean, doc=f"Whether x {name[2:]}.")
 
 
+def _unsigned(kind: Any) -> Any:
+    """Numba's own conversion of a negative float to uint32 or uint64 saturates; NumPy's wraps around, like integers."""
+
+    def resolve(x: Any) -> Any:
+        source = types.unliteral(x)
+        if not is_scalar(source):
+            raise TypingError(f"{kind}: no kernel code for {x}")
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            (value,) = arguments
+            if not is_float(source):
+                return context.cast(builder, value, source, kind)
+            wide = ir.IntType(64)
+            wrapped = builder.fptosi(value, wide)
+            if kind == types.uint32:
+                return builder.trunc(wrapped, ir.IntType(32))
+            negative = builder.fcmp_ordered("<", value, ir.Constant(value.type, 0.0))
+            return builder.select(negative, wrapped, builder.fptoui(value, wide))
+
+        return kind(source), generate
+
+    return leaf(str(kind), resolve, 1, f"x as {kind}, wrapped around.")
+
+
 ROUNDING = {
     "floor": ("floor", "The largest integral value not above x."),
     "ceil": ("ceil", "The smallest integral value not below x."),
@@ -124,6 +148,7 @@ FUNCTIONS = {
     "accumulate": _accumulator("accumulate", "add", "total + x in an order that the compiler may choose."),
     "accumulate_product": _accumulator("accumulate_product", "mul", "total * x in an order the compiler may choose."),
     "maximum": _extreme("maximum"), "minimum": _extreme("minimum"),
+    "uint32": _unsigned(types.uint32), "uint64": _unsigned(types.uint64),
     "select": leaf("select", _resolve_select, 3, "x where the condition holds, otherwise y; both are computed."),
     "absolute": function("absolute", absolute, 1, accepts=is_scalar),
     "sign": function("sign", sign, 1, accepts=is_number),

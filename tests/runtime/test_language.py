@@ -297,6 +297,30 @@ def test_functions_refuse_types_without_meaning() -> None:
             elementwise_kernel(expression, (dtype,), dtype, (name,))
 
 
+@pytest.mark.parametrize("source", DTYPES)
+@pytest.mark.parametrize("target", DTYPES)
+def test_casts(source: str, target: str) -> None:
+    """Floats outside of the target's range, but for negative ones, are undefined in NumPy too."""
+    x = sample(source)
+    if source in FLOATS:
+        low = -100.9 if target.startswith("u") or target == "int8" else -30000.9
+        x = np.array([0.0, -0.0, -1.5, low, 0.99, 100.5, 127.0, 1], source)
+        x = x if np.dtype(target).itemsize < 4 else np.append(x, np.array([2.0**31 - 128, -(2.0**20)], source))
+        x = np.append(x, np.array([2.0**63], source)) if target == "uint64" else x
+    name = "bool_" if target == "bool" else target
+    with np.errstate(all="ignore"):
+        want = x.astype(target)
+    assert equal_bits(apply(f"{name}(a)", [x], target, [name]), want)
+
+
+@pytest.mark.parametrize("dtype", ["uint32", "uint64"])
+def test_unsigned_literals(dtype: str) -> None:
+    x = np.array([1, 2, 3], dtype)
+    kernel = elementwise_kernel(f"a + {dtype}(7)", (dtype,), dtype, (dtype,))
+    assert apply(f"a + {dtype}(7)", [x], dtype, [dtype]).tolist() == [8, 9, 10]
+    assert "double" not in kernel.llvm
+
+
 def test_every_name_is_documented() -> None:
     for name, value in NAMES.items():
         assert isinstance(value, (float, type)) or (value.__doc__ or "").strip(), name
