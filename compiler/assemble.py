@@ -11,20 +11,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from staticgraph.errors import UnsupportedError, index_message
 from staticgraph.tensor import Tensor, describe
 from staticgraph.types import Size, product
 
 from . import specials
 from .fusion import Group
-from .kernel_ir import KernelIR, Section, format_kernel, verify
+from .kernel_ir import KernelIR, Pointer, Reduce, Section, format_kernel, verify
 from .lower import GroupLowering, Lowered
 from .memory_plan import LiveBuffer, plan
 from .program import Argument, Buffer, Check, Kernel, Note, Step
 from .render.cpu import render
 from .render.cpu_matmul import render_matmul
 from .render.cpu_sort import render_argsort
-from .schedule import CopyWork, PlannedStep, Schedule
+from .schedule import BufferInfo, CopyWork, PlannedStep, Schedule
 from .specials import Place, whole
 from .target import Target
 from .views import View, contiguous_strides, reshape_strides, view_of
@@ -88,8 +90,6 @@ class Assembler:
     def source_buffer(self, node: Tensor) -> int:
         """The buffer of a value; constants that only now turn out to be needed get theirs."""
         if node not in self.schedule.buffer_of and node.op.name == "constant":
-            from .schedule import BufferInfo
-
             self.schedule.constants.append(node.attrs["value"])
             number = len(self.schedule.constants) - 1
             self.schedule.buffers.append(BufferInfo(f"constant{number}", node.dtype, node.shape, "constant", number))
@@ -186,10 +186,6 @@ class Assembler:
         return [batch[0] if batch else 0, view.strides[-2], view.strides[-1]]
 
     def _scratch(self, shape: tuple[Size, ...], dtype: str) -> int:
-        import numpy as np
-
-        from .schedule import BufferInfo
-
         self.schedule.buffers.append(BufferInfo("scratch", np.dtype(dtype), shape, "arena"))
         return len(self.schedule.buffers) - 1
 
@@ -325,8 +321,6 @@ class _Numbers:
 
 def written(lowered: Lowered) -> set[int]:
     """Buffers that a lowered section writes."""
-    from .kernel_ir import Pointer
-
     return {int(str(argument.value)) for parameter, argument
             in zip(lowered.section.parameters, lowered.arguments, strict=True)
             if isinstance(parameter, Pointer) and parameter.access != "read"}
@@ -334,8 +328,6 @@ def written(lowered: Lowered) -> set[int]:
 
 def kernel_name(lowered: Lowered) -> str:
     """What the kernel does: ``row_max_exp_sum_divide``."""
-    from .kernel_ir import Reduce
-
     names = list(dict.fromkeys(name for name in lowered.names if name not in ("astype", "kept")))
     shown = "_".join(names[:6]) + (f"_and_{len(names) - 6}_more" if len(names) > 6 else "")
     reduces = any(isinstance(statement, Reduce) for statement in lowered.section.body)

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from staticgraph.errors import VerificationError
 
@@ -175,7 +175,6 @@ class KernelIR:
     name: str
     sections: tuple[Section, ...]
     lanes: str = "inner"
-    literals: tuple[str, ...] = field(default=())
 
 
 def format_kernel(kernel: KernelIR) -> str:

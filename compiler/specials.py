@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+
+import numpy as np
 
 from staticgraph.tensor import Tensor
 from staticgraph.types import Shape, Size, product
 
 from .kernel_ir import Axis, Carry, Let, Map, Scan, Section, Statement, Store
-from .lower import Lowered, Parameters, index_sum, literal
+from .lower import Lowered
+from .parameters import BufferOf, Parameters, index_sum, literal
 from .views import View, contiguous_strides, is_one
 
 
@@ -60,7 +62,7 @@ def _index(variables: Sequence[str], strides: Sequence[Size], parameters: Parame
                       if stride != 0])
 
 
-def copy(shape: Shape, source: Place, target: Place, buffer_of: Any) -> Lowered:
+def copy(shape: Shape, source: Place, target: Place, buffer_of: BufferOf) -> Lowered:
     """Copy a strided region: one flat loop, or rows with an inner loop over the last axis."""
     parameters = Parameters(buffer_of)
     sizes, (from_strides, to_strides) = collapse(shape, source.strides, target.strides)
@@ -77,23 +79,21 @@ def copy(shape: Shape, source: Place, target: Place, buffer_of: Any) -> Lowered:
         body = (Map("j", parameters.extent(sizes[-1]), body),)
     section = Section(tuple(parameters.parameters), tuple(axes), body)
     extent = product(sizes if flat else sizes[:-1])
-    return Lowered(section, parameters.arguments, extent, "inner", ["copy"], {source.node}, {target.node}, flat)
+    return Lowered(section, parameters.arguments, extent, "inner", ["copy"], flat)
 
 
-def fill(node: Tensor, buffer_of: Any) -> Lowered:
+def fill(node: Tensor, buffer_of: BufferOf) -> Lowered:
     """Fill a padded array with its padding value."""
-    import numpy as np
-
     parameters = Parameters(buffer_of)
     y = parameters.pointer(node, 0, "write")
     value = literal(np.asarray(node.attrs["value"]).astype(node.dtype))
     section = Section(tuple(parameters.parameters), (Axis("i", parameters.extent(node.size, literal=False)),),
                       (Store(y, "i", value),))
     section = Section(tuple(parameters.parameters), section.axes, section.body)
-    return Lowered(section, parameters.arguments, node.size, "inner", ["fill"], set(), {node}, True)
+    return Lowered(section, parameters.arguments, node.size, "inner", ["fill"], True)
 
 
-def scan(node: Tensor, views: Sequence[View], buffer_of: Any) -> Lowered:
+def scan(node: Tensor, views: Sequence[View], buffer_of: BufferOf) -> Lowered:
     """cumulative_sum, cumulative_prod and linear_recurrence: rows in parallel, the scanned axis in order."""
     parameters = Parameters(buffer_of)
     axis = node.attrs["axis"]
@@ -120,11 +120,10 @@ def scan(node: Tensor, views: Sequence[View], buffer_of: Any) -> Lowered:
     statement = Scan("j", parameters.extent(node.shape[axis]), tuple(body),
                      (Carry("carry", dtype, f"{dtype}({start})", step),), (Store(y, place(0), "carry_next"),), order)
     section = Section(tuple(parameters.parameters), tuple(axes), (statement,))
-    return Lowered(section, parameters.arguments, product(sizes), "inner", [node.op.name],
-                   {view.base for view in views}, {node})
+    return Lowered(section, parameters.arguments, product(sizes), "inner", [node.op.name])
 
 
-def scatter(node: Tensor, views: Sequence[View], buffer_of: Any) -> Lowered:
+def scatter(node: Tensor, views: Sequence[View], buffer_of: BufferOf) -> Lowered:
     """scatter_add and scatter_add_along on contiguous operands: rows before the axis in parallel, repeated indices
     added in order, so the result does not depend on the number of threads."""
     parameters = Parameters(buffer_of)
@@ -150,5 +149,4 @@ def scatter(node: Tensor, views: Sequence[View], buffer_of: Any) -> Lowered:
     body = (copied, Map("k", steps, inner, "forward"))
     section = Section(tuple(parameters.parameters), (Axis("row", parameters.extent(before, literal=False)),), body)
     section = Section(tuple(parameters.parameters), section.axes, section.body)
-    return Lowered(section, parameters.arguments, before, "inner", [node.op.name],
-                   {view.base for view in views}, {node})
+    return Lowered(section, parameters.arguments, before, "inner", [node.op.name])

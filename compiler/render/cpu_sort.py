@@ -7,7 +7,7 @@ Argument table: [x, result, scratch, n]; parallel iterations: rows.
 
 from __future__ import annotations
 
-from .cpu import header
+from .cpu_text import header
 
 _TEXT = '''\
 def {name}(args, start, stop):

@@ -1,0 +1,174 @@
+"""Reductions down the columns: when memory runs along the last parallel axis, `LANES` neighbouring columns are carried
+at once in local arrays, and the column runs in the innermost loop, so that loads are whole vectors.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from ..kernel_ir import Check, Let, Map, Reduce, Result, Section, Statement, Store
+from .cpu_text import (
+    WORD,
+    Writer,
+    accumulate,
+    accumulator,
+    coordinates,
+    finish,
+    is_compensated,
+    join_block,
+    start_value,
+    typed,
+    write_check,
+)
+
+COLUMN_BLOCK = 32
+LANES = 512
+
+
+def render_lanes(writer: Writer, section: Section) -> None:
+    arrays = _lane_arrays(section.body)
+    for name, dtype in arrays.items():
+        writer.line(f"{name} = local_{dtype}({LANES})")
+    lane_axis = section.axes[-1]
+    writer.line("point = start")
+    writer.line("while point < stop:")
+    with writer:
+        if len(section.axes) > 1:
+            coordinates(writer, section, "point")
+            writer.line(f"first = {lane_axis.name}")
+        else:
+            writer.line("first = point")
+        writer.line(f"width = min(min(stop - point, {lane_axis.extent} - first), {LANES})")
+        lanes = _Lanes(writer, frozenset(arrays), lane_axis.name)
+        lanes.body(section.body)
+        writer.line("point += width")
+
+
+def _lane_arrays(body: Sequence[Statement]) -> dict[str, str]:
+    """Names that live as long as a tile of columns, with their dtypes: one array of lanes for each."""
+    arrays: dict[str, str] = {}
+    for statement in body:
+        if isinstance(statement, Let):
+            arrays[statement.name] = statement.dtype
+        elif isinstance(statement, Check):
+            arrays[statement.name] = "int64"
+        elif isinstance(statement, Reduce):
+            for result in statement.results:
+                arrays[result.name] = result.dtype
+                if result.op in ("argmax", "argmin"):
+                    arrays[f"{result.name}_best"] = result.term_dtype
+                if is_compensated(result):
+                    arrays[f"{result.name}_part"] = result.dtype
+                    arrays[f"{result.name}_error"] = result.dtype
+    return arrays
+
+
+class _Lanes:
+    """Writes statements for all lanes of a tile, the lane running innermost. Statements that follow each other share
+    one loop over the lanes: `lane` opens it where none is open, `close` ends it."""
+
+    def __init__(self, writer: Writer, arrays: frozenset[str], axis: str) -> None:
+        self.writer = writer
+        self.arrays = arrays
+        self.axis = axis
+        self.opened: int | None = None
+
+    def fix(self, text: str) -> str:
+        return WORD.sub(lambda match: f"{match[0]}[lane]" if match[0] in self.arrays else match[0], text)
+
+    def lane(self) -> None:
+        if self.opened is None:
+            self.writer.line("for lane in range(width):")
+            self.writer.depth += 1
+            self.writer.line(f"{self.axis} = first + lane")
+            self.opened = len(self.writer.lines)
+
+    def close(self) -> None:
+        if self.opened is None:
+            return
+        inside = self.writer.lines[self.opened:]
+        if not any(re.search(rf"\b{self.axis}\b", line) for line in inside):
+            del self.writer.lines[self.opened - 1]
+        self.writer.depth -= 1
+        self.opened = None
+
+    def body(self, body: Sequence[Statement]) -> None:
+        for statement in body:
+            if isinstance(statement, Reduce):
+                self.reduce(statement)
+            elif isinstance(statement, Map):
+                self.map(statement)
+            else:
+                self.lane()
+                self.plain([statement])
+        self.close()
+
+    def plain(self, body: Sequence[Statement]) -> None:
+        for statement in body:
+            match statement:
+                case Let(name, dtype, expr):
+                    self.writer.line(f"{self.fix(name)} = {typed(self.fix(expr), dtype)}")
+                case Store(pointer, index, expr):
+                    self.writer.line(f"{pointer}[{self.fix(index)}] = {self.fix(expr)}")
+                case Check(name, value, size, number):
+                    write_check(self.writer, Check(self.fix(name), self.fix(value), size, number))
+                case _:
+                    raise AssertionError(f"{type(statement).__name__} inside of a lane loop")
+
+    def map(self, statement: Map) -> None:
+        self.close()
+        depth = self.writer.depth
+        inner: Sequence[Statement] = (statement,)
+        while len(inner) == 1 and isinstance(inner[0], Map):
+            self.writer.line(f"for {inner[0].index} in range({inner[0].extent}):")
+            self.writer.depth += 1
+            inner = inner[0].body
+        self.lane()
+        self.plain(inner)
+        self.close()
+        self.writer.depth = depth
+
+    def reduce(self, statement: Reduce) -> None:
+        sums = [result for result in statement.results if is_compensated(result)]
+        self.lane()
+        for result in statement.results:
+            self.writer.line(f"{accumulator(result)}[lane] = {start_value(result)}")
+            if result.op in ("argmax", "argmin"):
+                self.writer.line(f"{result.name}[lane] = 0")
+        for result in sums:
+            self.writer.line(f"{result.name}_part[lane] = {start_value(result)}")
+            self.writer.line(f"{result.name}_error[lane] = {start_value(result)}")
+        self.close()
+        depth = self.writer.depth
+        for outer, size in statement.loops[:-1]:
+            self.writer.line(f"for {outer} in range({size}):")
+            self.writer.depth += 1
+        self.blocks(statement, sums)
+        self.writer.depth = depth
+        for result in sums:
+            self.lane()
+            finish(self.writer, result.name, result.name, result.dtype, "[lane]")
+
+    def blocks(self, statement: Reduce, sums: Sequence[Result]) -> None:
+        writer = self.writer
+        index, extent = statement.loops[-1]
+        if sums:
+            writer.line(f"for {index}_block in range(0, {extent}, {COLUMN_BLOCK}):")
+            writer.depth += 1
+            writer.line(f"for {index} in range({index}_block, min({index}_block + {COLUMN_BLOCK}, {extent})):")
+        else:
+            writer.line(f"for {index} in range({extent}):")
+        with writer:
+            self.lane()
+            self.plain(statement.body)
+            for result in statement.results:
+                fixed = Result(result.name, result.dtype, result.op, self.fix(result.expr), result.term_dtype,
+                               result.position)
+                accumulate(writer, fixed, "_part" if is_compensated(result) else "", "[lane]")
+            self.close()
+        for result in sums:
+            self.lane()
+            join_block(writer, result.name, "[lane]")
+            writer.line(f"{result.name}_part[lane] = {start_value(result)}")
+        self.close()
