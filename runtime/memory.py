@@ -130,6 +130,7 @@ class Layout:
         self._terms: list[tuple[int, int]] = []     # (slot, formula): the formula's value is added to the slot
         self._own: list[tuple[int, int]] = []     # (slot, target slot): holds the address of another slot
         self._arena: list[int] = []
+        self._arena_buffers: list[int] = []     # the buffer of each slot in _arena
         self._moving: dict[str, list[list[int]]] = {"input": [[] for _ in program.inputs],
                                                     "output": [[] for _ in program.outputs]}
         self._template = [0] * STATUS_SLOTS
@@ -184,10 +185,12 @@ class Layout:
         if thread and index in self._workspaces:
             self._add(slot, place)
             self._arena.append(slot)
+            self._arena_buffers.append(index)
             return place + align(buffer.nbytes)
         if buffer.place == "arena":
             self._add(slot, buffer.offset)
             self._arena.append(slot)
+            self._arena_buffers.append(index)
         elif buffer.place in self._moving:
             self._moving[buffer.place][buffer.index].append(slot)
         else:
@@ -216,7 +219,7 @@ class Layout:
         arena_bytes = evaluate_size(self._arena_end, sizes) + private
         arena = np.array(self._arena, np.int64)
         if arena.size and not 0 <= row[arena].min() <= row[arena].max() <= arena_bytes:
-            raise VerificationError(f"an arena buffer lies outside of the arena's {arena_bytes} bytes for {sizes}")
+            self._check_places(row, arena_bytes, sizes)
         parallel = self._cut(row, sizes, private <= PRIVATE_LIMIT)
         patches = {place: tuple(tuple((slot, int(row[slot])) for slot in slots) for slots in each)
                    for place, each in self._moving.items()}
@@ -229,6 +232,13 @@ class Layout:
             arena_slots=arena, arena_offsets=row[arena],
             buffer_offsets={spec.buffer: evaluate_size(program.buffers[spec.buffer].offset, sizes)
                             for spec in program.outputs})
+
+    def _check_places(self, row: Array, arena_bytes: int, sizes: Mapping[str, int]) -> None:
+        """Whatever is not empty lies in the arena. A view of an empty buffer may start anywhere (a flipped one starts
+        at its last element): it is never read."""
+        for slot, index in zip(self._arena, self._arena_buffers):
+            if not 0 <= row[slot] <= arena_bytes and evaluate_size(self._program.buffers[index].nbytes, sizes):
+                raise VerificationError(f"an arena buffer lies outside of the arena's {arena_bytes} bytes for {sizes}")
 
     def _cut(self, row: Array, sizes: Mapping[str, int], share_private: bool) -> bool:
         """Put the chunks into the step table; whether any step has more than one."""
