@@ -12,7 +12,7 @@ matched, and the name of the node that they replace.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence, Set
 from typing import Any
 
 from .. import location
@@ -47,57 +47,74 @@ class RuleSet:
 
 def rewrite(outputs: Sequence[Tensor], rules: RuleSet, opaque: Sequence[Tensor] = ()) -> tuple[list[Tensor], list[str]]:
     """The outputs in normal form, and a remark for each firing: ``log1p: model.py:12``."""
-    leaves = frozenset(map(id, opaque))
-    normal: dict[int, Tensor] = {}  # node -> its normal form
-    detour: dict[int, Tensor] = {}  # node -> what it was replaced by, which is on its way to normal form
-    guarded: set[int] = set()  # normal forms that check sizes at the call, or need a node that does
-    alive: list[Tensor] = list(outputs)  # ids in the tables stay those of the same nodes
-    remarks: list[str] = []
-    budget = FIRINGS_PER_NODE * (len(toposort(outputs)) + 100)
-    stack = [*outputs]
-    while stack:
-        node = stack[-1]
-        if id(node) in normal:
-            stack.pop()
-            continue
-        ahead = waiting(node, leaves, normal, detour)
-        if ahead:
-            stack.extend(ahead)
-            continue
-        if id(node) in detour:
-            normal[id(node)] = normal[id(detour[id(node)])]
-            continue
-        current = node if id(node) in leaves else rebuild(node, [normal[id(each)] for each in node.inputs])
-        alive.append(current)
-        fired = None if id(current) in leaves or id(current) in normal else (
-            rules.apply(current, leaves, guarded))
-        if fired is not None:
-            result, rule = fired
-            remarks.append(f"{rule.name}: {', '.join(map(str, current.locations))}")
-            if len(remarks) > budget:
-                raise VerificationError(f"rewriting does not come to rest; last rules: {'; '.join(remarks[-5:])}")
-            alive.append(result)
-            detour[id(node)] = detour[id(current)] = result
-        elif id(current) in normal:
-            normal[id(node)] = normal[id(current)]
-        else:
-            normal[id(node)] = normal[id(current)] = current
-            if current.guards or any(id(each) in guarded for each in current.inputs):
-                guarded.add(id(current))
-    return [normal[id(output)] for output in outputs], remarks
+    run = Rewriting(rules, opaque, FIRINGS_PER_NODE * (len(toposort(outputs)) + 100))
+    return run.normalise(outputs), run.remarks
 
 
-def waiting(node: Tensor, leaves: frozenset[int], normal: Mapping[int, Tensor],
-            detour: Mapping[int, Tensor]) -> list[Tensor]:
-    """What must be in normal form before the node can be."""
-    if id(node) in leaves:
-        return []
-    needed = [detour[id(node)]] if id(node) in detour else list(reversed(node.inputs))
-    ahead = [each for each in needed if id(each) not in normal]
-    for each in ahead:
-        if id(each) in detour:  # it is being replaced by something that needs it
-            raise VerificationError(f"rewriting goes in a circle at {each.op.name}, {each.location}")
-    return ahead
+class Rewriting:
+    """One run: what is in normal form already, and what is on its way."""
+
+    def __init__(self, rules: RuleSet, opaque: Sequence[Tensor], budget: int) -> None:
+        self.rules = rules
+        self.leaves = frozenset(map(id, opaque))
+        self.budget = budget
+        self.remarks: list[str] = []
+        self.normal: dict[int, Tensor] = {}  # node -> its normal form
+        self.detour: dict[int, Tensor] = {}  # node -> what takes its place, and is to be brought to normal form first
+        self.guarded: set[int] = set()  # normal forms that check sizes at the call, or need a node that does
+        self.alive: list[Tensor] = []  # so that ids in the tables stay those of the same nodes
+
+    def normalise(self, outputs: Sequence[Tensor]) -> list[Tensor]:
+        self.alive.extend(outputs)
+        stack = [*outputs]
+        while stack:
+            node = stack[-1]
+            if id(node) in self.normal:
+                stack.pop()
+                continue
+            ahead = self.waiting_for(node)
+            if ahead:
+                stack.extend(ahead)
+            elif id(node) in self.detour:
+                self.normal[id(node)] = self.normal[id(self.detour[id(node)])]
+            else:
+                self.advance(node)
+        return [self.normal[id(output)] for output in outputs]
+
+    def waiting_for(self, node: Tensor) -> list[Tensor]:
+        """What must be in normal form before the node can be."""
+        if id(node) in self.leaves:
+            return []
+        needed = [self.detour[id(node)]] if id(node) in self.detour else list(reversed(node.inputs))
+        ahead = [each for each in needed if id(each) not in self.normal]
+        for each in ahead:
+            if id(each) in self.detour:  # what takes its place needs it
+                raise VerificationError(f"rewriting goes in a circle at {each.op.name}, {each.location}")
+        return ahead
+
+    def advance(self, node: Tensor) -> None:
+        """One step for a node whose inputs are in normal form: take those, or be replaced, or be done."""
+        if id(node) not in self.leaves:
+            current = rebuild(node, [self.normal[id(each)] for each in node.inputs])
+            if current is not node:
+                self.take_detour(node, current)
+                return
+            fired = self.rules.apply(node, self.leaves, self.guarded)
+            if fired is not None:
+                result, rule = fired
+                self.remarks.append(f"{rule.name}: {', '.join(map(str, node.locations))}")
+                if len(self.remarks) > self.budget:
+                    last = "; ".join(self.remarks[-5:])
+                    raise VerificationError(f"rewriting does not come to rest; last rules: {last}")
+                self.take_detour(node, result)
+                return
+        self.normal[id(node)] = node
+        if node.guards or any(id(each) in self.guarded for each in node.inputs):
+            self.guarded.add(id(node))
+
+    def take_detour(self, node: Tensor, replacement: Tensor) -> None:
+        self.detour[id(node)] = replacement
+        self.alive.append(replacement)
 
 
 def apply_rule(rule: Rule, node: Tensor, opaque: frozenset[int], guarded: Set[int]) -> Tensor | None:
