@@ -1,10 +1,11 @@
 """Cold and warm compiles: a new process for each, with an empty cache folder and then with what the first one left.
 
 What is timed is everything from building the graph to the result of the first call. Imports are told apart: `connect`
-is imports, and so are import statements that run later, wherever they stand; `ImportClock` sums them up.
+is imports, and so are import statements that run later, wherever they stand; `ImportClock` sums them up. Processor time
+leaves out what a peer's helper processes do.
 
-Run as a module this is the child: ``python -m staticgraph.bench.compile_times PEER CASE THREADS`` prints one line of
-JSON.
+Run as a module this is the child: ``python -m staticgraph.bench.compile_times PEER CASE THREADS CLOCK`` prints one
+line of JSON.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import json
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import Any
 
 from .cases import CASES, Case, draw_arrays
 from .children import environment, run_module
+from .contest import CLOCKS
 from .peers import Peer, find_peers, missing_reason
 
 COMPILED = ("chain", "mlp_step")
@@ -32,20 +33,21 @@ COMPILED = ("chain", "mlp_step")
 class ImportClock:
     """Seconds spent in import statements and in importlib.import_module, the outermost ones only."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
         self.seconds = 0.0
+        self._clock = clock
         self._depth = 0
 
     def _timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def timed(*args: Any, **kwargs: Any) -> Any:
             self._depth += 1
-            start = time.perf_counter()
+            start = self._clock()
             try:
                 return function(*args, **kwargs)
             finally:
                 self._depth -= 1
                 if self._depth == 0:
-                    self.seconds += time.perf_counter() - start
+                    self.seconds += self._clock() - start
         return timed
 
     @contextmanager
@@ -58,27 +60,27 @@ class ImportClock:
             builtins.__import__, importlib.import_module = statement, function
 
 
-def time_first_result(peer: Peer, case: Case, threads: int) -> dict[str, float]:
+def time_first_result(peer: Peer, case: Case, threads: int, clock: Callable[[], float]) -> dict[str, float]:
     """In this process: seconds of imports, and of everything else up to the first result."""
     label, sizes = case.sizes[0]
     inputs, state = draw_arrays(case, sizes)
-    clock = ImportClock()
-    start = time.perf_counter()
+    imports = ImportClock(clock)
+    start = clock()
     peer.connect(threads)
-    connected = time.perf_counter()
-    with clock.running():
+    connected = clock()
+    with imports.running():
         peer.prepare(case, sizes, inputs, state).call()
-    end = time.perf_counter()
-    return {"imports_s": connected - start + clock.seconds, "compile_s": end - connected - clock.seconds}
+    end = clock()
+    return {"imports_s": connected - start + imports.seconds, "compile_s": end - connected - imports.seconds}
 
 
-def measure(peer: Peer, case: Case, repeats: int, threads: int) -> dict[str, Any]:
+def measure(peer: Peer, case: Case, repeats: int, threads: int, clock: str = "wall") -> dict[str, Any]:
     """Medians over repeats of a cold compile and the warm one after it, or the reason why there are none."""
     taken: dict[str, list[dict[str, float]]] = {"cold": [], "warm": []}
     for _ in range(repeats):
         with tempfile.TemporaryDirectory(prefix="staticgraph-bench-") as folder:
             for found in taken.values():     # the second finds what the first has left
-                child = run_module(__name__, [peer.name, case.name, str(threads)],
+                child = run_module(__name__, [peer.name, case.name, str(threads), clock],
                                    environment([peer], Path(folder), threads), capture=True)
                 if child.returncode != 0:
                     lines = child.stderr.strip().splitlines() or ["no message"]
@@ -95,14 +97,14 @@ def measure(peer: Peer, case: Case, repeats: int, threads: int) -> dict[str, Any
 
 def main(argv: list[str]) -> int:
     """The child."""
-    name, wanted, threads = argv
+    name, wanted, threads, clock = argv
     peer = next(peer for peer in find_peers() if peer.name == name)
     case = next(case for case in CASES if case.name == wanted)
     reason = missing_reason(peer)
     if reason:
         print(reason, file=sys.stderr)
         return 1
-    print(json.dumps(time_first_result(peer, case, int(threads))))
+    print(json.dumps(time_first_result(peer, case, int(threads), CLOCKS[clock])))
     return 0
 
 

@@ -87,7 +87,7 @@ def _measure(options: argparse.Namespace, peers: Sequence[Peer], cases: tuple[st
                 if missing_reason(peer) is None and peer.name not in ("numpy", "numexpr", "torch"):
                     print(f"compile {case.name} {peer.name}", file=sys.stderr, flush=True)
                     repeats = 3 if peer.name == OURS and not options.quick else 1
-                    record["compile"].append(measure(peer, case, repeats, options.threads))
+                    record["compile"].append(measure(peer, case, repeats, options.threads, options.clock))
     return record
 
 
