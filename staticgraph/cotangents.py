@@ -6,7 +6,9 @@ the dtype and shape of its primal. A composite op without a rule of its own is d
 
 Masks move outwards. The cotangent that `where(c, x, y)` hands to x is ``where(c, ct, 0)``; a rule that multiplies it by
 an infinite derivative would make nan of a zero that means "not selected". So the rule of an elementwise op sees the
-bare ``ct`` and the mask is put around its result: the branch that was not taken contributes exactly zero.
+bare ``ct`` and the mask is put around its result: the branch that was not taken contributes exactly zero. The same
+holds through views of elementwise results, as far as the condition can be seen from the other side: so a norm n of zero
+does no harm in ``where(n > 0, x / n, 0)``.
 """
 
 from __future__ import annotations
@@ -67,8 +69,9 @@ def active_nodes(order: Sequence[Tensor], targets: set[int]) -> set[int]:
 
 def input_cotangents(node: Tensor, cotangent: Tensor) -> list[Tensor | None]:
     """What a node hands to each of its inputs, by its op's rule, checked."""
-    mask, bare = split_mask(cotangent) if node.op.kind == "elementwise" else (None, cotangent)
-    results = apply_rule(node, bare)
+    mask, bare = split_mask(cotangent)
+    mask = mask and mask_of_operand(node, mask)
+    results = apply_rule(node, cotangent if mask is None else bare)
     checked: list[Tensor | None] = []
     for primal, result in zip(node.inputs, results, strict=True):
         if result is None or primal.dtype.kind != "f":
@@ -139,6 +142,30 @@ def split_mask(cotangent: Tensor) -> tuple[Mask | None, Tensor]:
         if is_zero(chosen):
             return (condition, False), other
     return None, cotangent
+
+
+def mask_of_operand(node: Tensor, mask: Mask) -> Mask | None:
+    """The mask of a node's cotangent as one of its operands' cotangents; None where it has no such form."""
+    condition, counts = mask
+    if node.op.kind == "elementwise":
+        return mask
+    if node.op.kind != "view" or not views_elementwise(node):
+        return None  # nothing infinite can come of it, and one masked cotangent can serve all
+    shape = node.inputs[0].shape
+    if node.op.name == "reshape":
+        return build(registry["reshape"], (condition,), {"shape": shape}), counts
+    if node.op.name == "permute_dims":
+        axes = node.attrs["axes"]
+        return registry["permute_dims"](condition, axes=tuple(axes.index(each) for each in range(len(axes)))), counts
+    if node.op.name == "broadcast_to" and condition.op.name == "broadcast_to" and condition.inputs[0].shape == shape:
+        return condition.inputs[0], counts  # all copies share one condition
+    return None
+
+
+def views_elementwise(node: Tensor) -> bool:
+    while node.op.kind == "view":
+        node = node.inputs[0]
+    return node.op.kind == "elementwise"
 
 
 def masked(mask: Mask, value: Tensor) -> Tensor:

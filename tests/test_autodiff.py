@@ -363,6 +363,24 @@ def test_the_branch_that_was_not_taken_adds_exactly_zero(formula, at, expected):
     assert np.isfinite(sg.evaluate(second, {x: np.array([at, 0.5])})).all()
 
 
+@pytest.mark.parametrize("formula", [
+    lambda x: sg.where(norm(x) > 0, x / norm(x), 0.0),
+    lambda x: sg.where(norm(x) == 0, 0.0, x / norm(x)),
+    lambda x: sg.where((norm(x) > 0).T, x.T / norm(x).T, 0.0),
+    lambda x: sg.where(norm(x)[:, 0] > 0, 1 / norm(x)[:, 0], 0.0),
+])
+def test_a_norm_of_zero_that_was_not_taken(formula):
+    x = placeholder("x", ("n", 3))
+    y = sg.sum(formula(x) * 2.0)
+    slopes = sg.evaluate(sg.grad(y, x), {x: np.array([[0.0, 0.0, 0.0], [3.0, 0.0, 4.0]])})
+    assert slopes[0].tolist() == [0.0] * 3
+    sg.verify_grad(y, x, {x: VALUES})
+
+
+def norm(x):
+    return sg.sqrt(sg.sum(x * x, axis=1, keepdims=True))
+
+
 def test_masks_of_two_uses_are_merged():
     x = placeholder("x", (2,))
     safe = sg.log(x)
