@@ -130,13 +130,13 @@ def split_model(text: str) -> tuple[Path, str]:
 
 def load_model(path: Path) -> ModuleType:
     """Run a user's file as a module of its own name, with its folder on the import path, as Python does for scripts."""
+    folder = str(path.absolute().parent)
     loader = SourceFileLoader(path.stem, str(path.absolute()))
     spec = spec_from_loader(path.stem, loader)
     assert spec is not None
     module = module_from_spec(spec)
-    sys.path.insert(0, str(path.absolute().parent))
-    before = sys.modules.get(path.stem)
-    sys.modules[path.stem] = module     # dataclasses and pickles look their module up
+    sys.path.insert(0, folder)
+    sys.modules.setdefault(path.stem, module)     # dataclasses look their module up; a taken name stays taken
     try:
         loader.exec_module(module)
     except StaticGraphError:
@@ -144,8 +144,9 @@ def load_model(path: Path) -> ModuleType:
     except (Exception, SystemExit) as error:
         raise CommandError(f"'{path}' failed: {_short(error)}") from error
     finally:
-        if before is not None:
-            sys.modules[path.stem] = before
+        if sys.modules.get(path.stem) is module:
+            del sys.modules[path.stem]
+        sys.path.remove(folder)
     return module
 
 

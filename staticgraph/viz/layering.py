@@ -41,14 +41,16 @@ def assign_layers(count: int, links: Iterable[tuple[int, int]], first: Collectio
 def _balance(order: Sequence[int], layers: list[int], before: Sequence[Sequence[int]],
              after: Sequence[Sequence[int]]) -> None:
     """Move each node within its slack to where its links are shortest in sum. A node whose whole past leads nowhere
-    else takes that past along, so it moves down like an input."""
+    else takes that past along, so it moves down like an input; and a link from a value that others read too counts
+    half, since it shares their trunk."""
     alone: dict[int, bool] = {}
     for node in order:
         alone[node] = all(alone.get(each, False) and len(after[each]) == 1 for each in before[node])
     for round_number in range(ROUNDS):
         moved = False
         for node in (reversed(order) if round_number % 2 == 0 else order):
-            pull = len(after[node]) - (0 if alone[node] else len(before[node]))
+            pull = len(after[node]) - (0 if alone[node] else sum(1.0 if len(after[each]) == 1 else 0.5
+                                                                 for each in before[node]))
             if pull > 0:
                 target = min(layers[each] for each in after[node]) - 1
             elif pull < 0:

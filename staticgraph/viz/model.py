@@ -15,7 +15,6 @@ from ..compiler.pipeline import Compilation
 from ..compiler.program import GraphRecord, NodeRecord, Program
 from ..compiler.record import Recorder, output_names
 from ..errors import ArgumentError
-from ..interpreter import flatten
 from ..tensor import Tensor, toposort
 
 STAGES = ("tensor", "primitive", "fused")
@@ -83,10 +82,9 @@ def _program(obj: Any) -> Program | None:
 
 
 def _tensors(obj: Any) -> list[Tensor]:
-    if isinstance(obj, Tensor | list | tuple | Mapping):
-        found = flatten(obj)
-        if found and all(isinstance(each, Tensor) for each in found):
-            return found
+    found = list(obj.values()) if isinstance(obj, Mapping) else list(obj) if isinstance(obj, list | tuple) else [obj]
+    if found and all(isinstance(each, Tensor) for each in found):
+        return found
     raise ArgumentError("only tensors (one, or a list, tuple or dict of them), executables and compilations can be "
                         f"shown, got {type(obj).__name__}")
 

@@ -22,7 +22,7 @@ ROLES = {"input": ("#d7ebff", "#2f7cc4", "input"), "variable": ("#ffe9c7", "#c98
          "update": ("#ffdede", "#cf4a4a", "new value of a variable"),
          "jump": ("#ffffff", "#8b95a1", "value from far above")}
 PARTS = {"forward": "#3b6fb6", "backward": "#b5562f", "update": "#b03a72", "": "#59636e"}
-LEGEND_COLUMN, LEGEND_ROW, LEGEND_MOST = 330.0, 17.0, 60
+LEGEND_ROW, LEGEND_MOST, LEGEND_WIDEST = 17.0, 60, 64
 
 
 def kernel_colours(number: int) -> tuple[str, str]:
@@ -86,11 +86,13 @@ def _legend(model: Model, scene: Scene) -> Iterator[tuple[float, str]]:
         yield y, (f'<path d="M{_n(x)} {_n(y - 4)}h26" stroke="{LINE}" stroke-width="1.2" stroke-dasharray="4 3"/>'
                   + _text(x + 32, y, "through views, which cost nothing", 11, INK))
     numbers = sorted(scene.kernels)
-    fit = max(1, int((max(scene.width, 720.0 - 2 * MARGIN)) // LEGEND_COLUMN))
+    longest = max((len(model.kernels[number].title) for number in numbers), default=0)
+    column_width = 24 + min(longest, LEGEND_WIDEST) * 6.7 + 24
+    fit = max(1, int(max(scene.width, 720.0 - 2 * MARGIN) // column_width))
     y += 26.0
     for place, number in enumerate(numbers[:LEGEND_MOST]):
         row, column = divmod(place, fit)
-        yield _legend_kernel(model, number, MARGIN + column * LEGEND_COLUMN, y + row * LEGEND_ROW)
+        yield _legend_kernel(model, number, MARGIN + column * column_width, y + row * LEGEND_ROW)
     if len(numbers) > LEGEND_MOST:
         y += (LEGEND_MOST - 1) // fit * LEGEND_ROW + LEGEND_ROW
         yield y, _text(MARGIN, y, f"and {len(numbers) - LEGEND_MOST} more kernels", 11, QUIET)
@@ -101,7 +103,7 @@ def _legend_kernel(model: Model, number: int, x: float, y: float) -> tuple[float
     kernel = model.kernels[number]
     return y, (f'<g><title>{escape(_kernel_tooltip(model, number))}</title>'
                f'<rect x="{_n(x)}" y="{_n(y - 9)}" width="18" height="11" rx="2" fill="{fill}" stroke="{border}"/>'
-               + _text(x + 24, y, clip(kernel.title, 44), 11, INK) + "</g>")
+               + _text(x + 24, y, clip(kernel.title, LEGEND_WIDEST), 11, INK) + "</g>")
 
 
 def _kernel_tooltip(model: Model, number: int) -> str:
