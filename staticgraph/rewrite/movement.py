@@ -36,6 +36,12 @@ def without_ones(found: Match) -> Tensor:
     return broadcast_to(reshape(found.bound["x"], ()), found.nodes[0].shape)
 
 
+def adds_leading_ones(found: Match) -> bool:
+    inner, outer = found.bound["x"].shape, found.nodes[1].shape
+    extra = len(outer) - len(inner)
+    return bool(extra > 0 and outer == (1,) * extra + inner)
+
+
 def merge_slices(found: Match) -> Tensor:
     outer = found.nodes[0].attrs
     return slice_axes(found.nodes[1], outer["starts"], outer["steps"], outer["shape"])
@@ -58,6 +64,10 @@ VIEWS = (
          why="one view", exact=True),
     rule("permute-twice", p.permute_dims(p.permute_dims(x)), merge_permutations, why="one view", exact=True),
     rule("slice-twice", p.slice(p.slice(x)), merge_slices, why="one view", exact=True),
+    rule("broadcast-leading-ones", p.broadcast_to(p.reshape(x), shape=shape), p.broadcast_to(x, shape=shape),
+         where=adds_leading_ones, why="broadcasting adds them by itself", exact=True),
+    rule("broadcast-one-value", p.broadcast_to(p.reshape(x)), without_ones, where=is_one_value,
+         why="one value has no shape", exact=True),
     rule("reshape-one-value", p.reshape(p.broadcast_to(x)), without_ones, where=is_one_value,
          why="one value has no shape", exact=True),
     rule("permute-one-value", p.permute_dims(p.broadcast_to(x)), without_ones, where=is_one_value,
