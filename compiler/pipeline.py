@@ -30,6 +30,7 @@ from .program import GraphRecord, Guard, InputSpec, OutputSpec, PassRecord, Prog
 from .record import Recorder, output_names
 from .schedule import Schedule, Scheduler
 from .target import Target
+from .views import below_reshapes
 
 GraphPass = Callable[[list[Tensor]], tuple[list[Tensor], list[str]]]
 
@@ -107,10 +108,11 @@ def _back_end(compilation: Compilation, roots: list[Tensor], guards: list[Guard]
     started = time.perf_counter()
     count = len(compilation.outputs)
     outputs, values = roots[:count], roots[count:]
-    order = toposort(roots)
-    fused = fuse(order, roots, update_cone(order, values, outputs))
+    stored = [below_reshapes(each) for each in outputs]
+    order = toposort([*stored, *values])
+    fused = fuse(order, [*stored, *values], update_cone(order, values, stored))
     updates = dict(zip(compilation.updates, values, strict=True))
-    schedule = Scheduler(fused, compilation.inputs, compilation.variables, outputs, updates).run()
+    schedule = Scheduler(fused, compilation.inputs, compilation.variables, stored, updates).run()
     compilation.schedule = schedule
     middle = time.perf_counter()
     compilation.records.append(PassRecord("fuse", len(order), len(schedule.steps), middle - started))

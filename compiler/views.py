@@ -172,6 +172,13 @@ def _grow_new(old: Size, new: Size) -> bool:
     return divide_exactly(old, new) is not None
 
 
+def below_reshapes(node: Tensor) -> Tensor:
+    """The value that lies in memory exactly as this one does: what it is a reshape of."""
+    while node.op.name == "reshape":
+        node = node.inputs[0]
+    return node
+
+
 def needs_copy(nodes: Sequence[Tensor], is_buffer: Callable[[Tensor], bool]) -> set[Tensor]:
     """View nodes that have to be written out because a view above them cannot be expressed by strides.
 
