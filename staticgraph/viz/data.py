@@ -58,9 +58,13 @@ def model_graph(model: Model) -> nx.DiGraph:
 def render_json(model: Model) -> str:
     """JSON that `networkx.node_link_graph(data, edges="edges")` reads too."""
     data = nx.node_link_data(model_graph(model), edges="edges")
+    nodes_of: dict[int, list[int]] = {}
+    for number, node in enumerate(model.nodes):
+        for step in node.steps if model.kernels else ():
+            nodes_of.setdefault(step, []).append(number)
     kernels = [{"step": kernel.step, "name": kernel.name, "extent": kernel.extent,
                 "stage": "commit" if kernel.commit else "compute", "lines": list(kernel.lines),
-                "nodes": [number for number, step in enumerate(model.kernel_of) if step == kernel.step]}
+                "nodes": nodes_of.get(kernel.step, [])}
                for kernel in model.kernels]
     results = {"outputs": [{"name": name, "node": number} for name, number in model.outputs],
                "updates": [{"variable": variable, "node": number} for variable, number in model.updates]}

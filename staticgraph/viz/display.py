@@ -69,7 +69,7 @@ def display(model: Model) -> Display:
 class _Builder:
     def __init__(self, model: Model) -> None:
         self.model = model
-        self.shown = Display(model.stage, kernels=tuple(kernel.title for kernel in model.kernels))
+        self.shown = Display(model.stage, kernels=kernel_titles(model))
         self.roots = {number for _, number in model.outputs} | {number for pair in model.updates for number in pair}
         self.text_of: dict[int, str] = {}
         self.mark_of: dict[tuple[int, int, str], int] = {}
@@ -176,6 +176,22 @@ class _Builder:
         rows += [f"kernel: {self.model.kernels[kernel].title}"] if kernel >= 0 else []
         rows += [f"part: {self.model.parts[number]}"] if self.model.parts[number] else []
         return "\n".join([*rows, *map(one_line, node.lines)])
+
+
+def kernel_titles(model: Model) -> tuple[str, ...]:
+    """The title of each kernel's box: its step and name, and those of further steps where all of its nodes take several
+    (a concatenation is a copy for each operand)."""
+    steps: dict[int, set[tuple[int, ...]]] = {}
+    for node, kernel in zip(model.nodes, model.kernel_of, strict=True):
+        if kernel >= 0:
+            steps.setdefault(kernel, set()).add(node.steps)
+    titles = [kernel.title for kernel in model.kernels]
+    for kernel, found in steps.items():
+        taken = next(iter(found))
+        if len(found) == 1 and len(taken) > 1:
+            names = dict.fromkeys(model.kernels[step].name for step in taken)
+            titles[kernel] = f"{', '.join(map(str, taken))}  {', '.join(names)}"
+    return tuple(titles)
 
 
 def _dot(views: Sequence[str]) -> str:

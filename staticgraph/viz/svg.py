@@ -86,24 +86,24 @@ def _legend(model: Model, scene: Scene) -> Iterator[tuple[float, str]]:
         yield y, (f'<path d="M{_n(x)} {_n(y - 4)}h26" stroke="{LINE}" stroke-width="1.2" stroke-dasharray="4 3"/>'
                   + _text(x + 32, y, "through views, which cost nothing", 11, INK))
     numbers = sorted(scene.kernels)
-    longest = max((len(model.kernels[number].title) for number in numbers), default=0)
+    longest = max((len(scene.display.kernels[number]) for number in numbers), default=0)
     column_width = 24 + min(longest, LEGEND_WIDEST) * 6.7 + 24
     fit = max(1, int(max(scene.width, 720.0 - 2 * MARGIN) // column_width))
     y += 26.0
     for place, number in enumerate(numbers[:LEGEND_MOST]):
         row, column = divmod(place, fit)
-        yield _legend_kernel(model, number, MARGIN + column * column_width, y + row * LEGEND_ROW)
+        yield _legend_kernel(model, number, scene.display.kernels[number], MARGIN + column * column_width,
+                             y + row * LEGEND_ROW)
     if len(numbers) > LEGEND_MOST:
         y += (LEGEND_MOST - 1) // fit * LEGEND_ROW + LEGEND_ROW
         yield y, _text(MARGIN, y, f"and {len(numbers) - LEGEND_MOST} more kernels", 11, QUIET)
 
 
-def _legend_kernel(model: Model, number: int, x: float, y: float) -> tuple[float, str]:
+def _legend_kernel(model: Model, number: int, title: str, x: float, y: float) -> tuple[float, str]:
     fill, border = kernel_colours(number)
-    kernel = model.kernels[number]
     return y, (f'<g><title>{escape(_kernel_tooltip(model, number))}</title>'
                f'<rect x="{_n(x)}" y="{_n(y - 9)}" width="18" height="11" rx="2" fill="{fill}" stroke="{border}"/>'
-               + _text(x + 24, y, clip(kernel.title, LEGEND_WIDEST), 11, INK) + "</g>")
+               + _text(x + 24, y, clip(title, LEGEND_WIDEST), 11, INK) + "</g>")
 
 
 def _kernel_tooltip(model: Model, number: int) -> str:

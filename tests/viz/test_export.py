@@ -11,6 +11,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import networkx as nx
+import numpy as np
 import pytest
 
 import staticgraph as sg
@@ -193,6 +194,34 @@ def test_json_lists_kernels_and_results(tmp_path: Path) -> None:
     assert len(data["updates"]) == 7
     for kernel in data["kernels"]:
         assert kernel["nodes"] and {data["nodes"][number]["step"] for number in kernel["nodes"]} == {kernel["step"]}
+
+
+def test_a_node_may_take_several_steps(tmp_path: Path) -> None:
+    x = sg.placeholder("x", shape=("n", 3))
+    executable = sg.compile([x], sg.concat([x, sg.exp(x)], axis=1))
+    data = json.loads(exported(executable, tmp_path / "joined.json"))
+    (joined,) = (node["id"] for node in data["nodes"] if node["op"] == "concat")
+    assert [kernel["nodes"] for kernel in data["kernels"]].count([joined]) == 2
+    assert "1, 2  map_copy" in exported(executable, tmp_path / "joined.svg")
+
+
+def test_ops_of_all_kinds(tmp_path: Path) -> None:
+    x = sg.placeholder("x", shape=("n", 6), dtype="float32")
+    i = sg.placeholder("i", shape=("n",), dtype="int64")
+    outputs = {"joined": sg.concat([x, sg.exp(x)], axis=1), "padded": sg.pad(sg.exp(x), ((1, 1), (0, 2))),
+               "sorted": sg.sort(x, axis=1), "running": sg.cumulative_sum(x, axis=0), "taken": sg.take(x, i, axis=0),
+               "sliced": x[1:, ::2], "normal": sg.nn.layer_norm(x), "where": sg.argmax(x, axis=1),
+               "array": x + sg.constant(np.arange(6, dtype="float32")), "turned": x.T, "product": x.T @ x}
+    executable = sg.compile([x, i], outputs)
+    for stage in ("tensor", "primitive", "fused"):
+        shown = display(collect(executable, stage))
+        check_scene(arrange(shown))
+        assert {mark.label for mark in shown.marks if mark.role == "output"} == set(outputs)
+        ended = {arrow.target for arrow in shown.arrows}
+        for number, mark in enumerate(shown.marks):     # what has operands has arrows, or says them in its label
+            assert number in ended or mark.role in ("input", "constant") or mark.label.startswith("iota")
+        for suffix in FORMATS:
+            exported(executable, tmp_path / f"all{suffix}", stage)
 
 
 def test_text_names_the_kernel_of_each_node(tmp_path: Path) -> None:
