@@ -1,3 +1,4 @@
 """Optimizers: updates of parameters as graph, for ``sg.compile(..., updates=optimizer.updates(loss, parameters))``."""
 
 from .optimizers import *
+from .schedules import *

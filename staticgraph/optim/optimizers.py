@@ -8,7 +8,7 @@ dtype of their parameter. An optimizer keeps its state by parameter: asked again
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,12 +22,16 @@ from ..tensor import Tensor, operand_row
 
 __all__ = ["Adam", "AdamW", "Optimizer", "SGD", "clip_by_global_norm"]
 
-Rate = float | Tensor
+Rate = float | Tensor | Callable[[Tensor], Any]
 Updates = dict[Tensor, Tensor]
 
 
 class Optimizer:
-    """Base of optimizers. A subclass says in `_update` what becomes of one parameter, given its gradient."""
+    """Base of optimizers. A subclass says in `_update` what becomes of one parameter, given its gradient.
+
+    lr: a number, a 0-d tensor (a variable that the caller assigns, or a formula), or a schedule: a function from the
+    number of steps done so far, as a 0-d tensor, to the rate of the next one (see `cosine_decay`).
+    """
 
     def __init__(self, lr: Any) -> None:
         self.lr: Rate = _rate(type(self).__name__, lr)
@@ -56,9 +60,16 @@ class Optimizer:
         """The optimizer's own variables, in the order in which they were made: what to save beside the parameters."""
         return list(self._state.values())
 
+    @property
+    def count(self) -> Tensor:
+        """The variable that counts steps, for those that need to know: a whole number, shared by all parameters."""
+        if (0, "count") not in self._state:
+            self._state[0, "count"] = variable(np.int64(0), f"{type(self).__name__.lower()}.count")
+        return self._state[0, "count"]
+
     def _common_updates(self) -> Updates:
         """Updates of the state that all parameters share."""
-        return {}
+        return {self.count: self.count + 1} if callable(self.lr) else {}
 
     def _update(self, parameter: Tensor, gradient: Tensor) -> Updates:
         raise NotImplementedError(f"{type(self).__name__} has no _update()")
@@ -73,7 +84,9 @@ class Optimizer:
 
     def _rate_of(self, parameter: Tensor) -> Any:
         """The learning rate in the parameter's dtype; Python numbers take it by themselves."""
-        return self.lr if isinstance(self.lr, float) else astype(self.lr, parameter.dtype)
+        rate = self.lr(astype(self.count, parameter.dtype)) if callable(self.lr) else self.lr
+        rate = _rate(type(self).__name__, rate)
+        return rate if isinstance(rate, float) else astype(rate, parameter.dtype)
 
 
 class SGD(Optimizer):
@@ -118,13 +131,6 @@ class Adam(Optimizer):
         name = type(self).__name__
         self.beta1, self.beta2 = _number(f"{name}: beta1", beta1, below=1), _number(f"{name}: beta2", beta2, below=1)
         self.eps, self.weight_decay = _number(f"{name}: eps", eps), _number(f"{name}: weight_decay", weight_decay)
-
-    @property
-    def count(self) -> Tensor:
-        """The variable that counts steps: a whole number, shared by all parameters."""
-        if (0, "count") not in self._state:
-            self._state[0, "count"] = variable(np.int64(0), f"{type(self).__name__.lower()}.count")
-        return self._state[0, "count"]
 
     def _common_updates(self) -> Updates:
         return {self.count: self.count + 1}
@@ -189,7 +195,8 @@ def _number(what: str, value: Any, below: float = math.inf) -> float:
 
 
 def _rate(optimizer: str, lr: Any) -> Rate:
-    """A learning rate: a number, or a 0-d tensor (a variable, or a formula of one)."""
+    if callable(lr):
+        return lr  # type: ignore[no-any-return]
     if not isinstance(lr, Tensor):
         return _number(f"{optimizer}: lr", lr)
     if lr.ndim:
