@@ -13,8 +13,9 @@ Recursion is over the pattern, never over the graph.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,9 +72,9 @@ class Pattern:
         """All ways in which the pattern matches the node, given what is bound already."""
         raise NotImplementedError
 
-    def head_fits(self, node: Tensor) -> bool:
-        """Can the pattern match, by the look of the node alone? Most rules are turned down here."""
-        return True
+    def heads(self) -> frozenset[str] | None:
+        """Names of the ops at which the pattern can match; None for any. Most rules are turned down by this look."""
+        return None
 
     def build(self, bound: Mapping[str, Any]) -> Any:
         """The graph that the pattern stands for (or a bare number, which ops take as a weak operand)."""
@@ -105,8 +106,8 @@ class Number(Pattern):
 
     value: float
 
-    def head_fits(self, node: Tensor) -> bool:
-        return node.op.name in SCALAR_SPELLINGS
+    def heads(self) -> frozenset[str]:
+        return SCALAR_SPELLINGS
 
     def match(self, node: Tensor, found: Match, opaque: frozenset[int]) -> Iterator[Match]:
         value = None if id(node) in opaque else scalar_value(node)
@@ -123,8 +124,8 @@ class AnyNumber(Pattern):
 
     name: str
 
-    def head_fits(self, node: Tensor) -> bool:
-        return node.op.name in SCALAR_SPELLINGS
+    def heads(self) -> frozenset[str]:
+        return SCALAR_SPELLINGS
 
     def match(self, node: Tensor, found: Match, opaque: frozenset[int]) -> Iterator[Match]:
         value = None if id(node) in opaque else scalar_value(node)
@@ -151,26 +152,17 @@ class Apply(Pattern):
     inputs: tuple[Pattern, ...]
     attrs: Mapping[str, Any] = field(default_factory=dict)
 
-    def head_fits(self, node: Tensor) -> bool:
-        return node.op.name == self.op
-
-    def inputs_fit(self, inputs: tuple[Tensor, ...]) -> bool:
-        """Do the operands look right, in this order?"""
-        return all(pattern.head_fits(each) for pattern, each in zip(self.inputs, inputs, strict=True))
+    def heads(self) -> frozenset[str]:
+        return frozenset((self.op,))
 
     def match(self, node: Tensor, found: Match, opaque: frozenset[int]) -> Iterator[Match]:
         if node.op.name != self.op or len(node.inputs) != len(self.inputs) or id(node) in opaque:
             return
-        forth = self.inputs_fit(node.inputs)
-        back = self.op in COMMUTATIVE and node.inputs[0] is not node.inputs[1] and self.inputs_fit(node.inputs[::-1])
-        if not (forth or back):
-            return
         attributes = self._match_attributes(node, found.through(node))
         if attributes is None:
             return
-        if forth:
-            yield from match_all(self.inputs, node.inputs, attributes, opaque)
-        if back:
+        yield from match_all(self.inputs, node.inputs, attributes, opaque)
+        if self.op in COMMUTATIVE and node.inputs[0] is not node.inputs[1]:
             yield from match_all(self.inputs, node.inputs[::-1], attributes, opaque)
 
     def _match_attributes(self, node: Tensor, found: Match) -> Match | None:
@@ -198,8 +190,8 @@ class Either(Pattern):
 
     options: tuple[Pattern, ...]
 
-    def head_fits(self, node: Tensor) -> bool:
-        return any(option.head_fits(node) for option in self.options)
+    def heads(self) -> frozenset[str] | None:
+        return union_of_heads(option.heads() for option in self.options)
 
     def match(self, node: Tensor, found: Match, opaque: frozenset[int]) -> Iterator[Match]:
         for option in self.options:
@@ -219,6 +211,9 @@ class Spread(Pattern):
 
     inner: Pattern
     axes: Attribute
+
+    def heads(self) -> frozenset[str] | None:
+        return union_of_heads((self.inner.heads(), frozenset(("broadcast_to", "reshape"))))
 
     def match(self, node: Tensor, found: Match, opaque: frozenset[int]) -> Iterator[Match]:
         path: list[Tensor] = []
@@ -249,6 +244,10 @@ class OfKind(Pattern):
     def match(self, node: Tensor, found: Match, opaque: frozenset[int]) -> Iterator[Match]:
         if node.op.kind in self.kinds and id(node) not in opaque:
             yield found.through(node)
+
+
+def union_of_heads(heads: Iterable[frozenset[str] | None]) -> frozenset[str] | None:
+    return reduce(lambda a, b: None if a is None or b is None else a | b, heads)
 
 
 def kept_shape(reduced: Shape, axes: tuple[int, ...]) -> Shape:
@@ -327,6 +326,9 @@ def any_of_kind(*kinds: str) -> Pattern:
     return OfKind(kinds)
 
 
+Look = tuple[frozenset[str] | None, ...] | None
+"""The names of the ops that each operand may be made by; None where that does not matter."""
+
 Replacement = Callable[[Match], "Tensor | None"]
 
 
@@ -341,15 +343,21 @@ class Rule:
     where: Callable[[Match], bool] | None = None
     exact: bool = False
 
-    def roots(self) -> set[str]:
-        """The ops at which the pattern can match, or the kinds of them as ``kind elementwise``."""
+    def looks(self) -> list[tuple[str, Look]]:
+        """At which ops (or kinds of them, as ``kind elementwise``) the pattern can match, and what their operands must
+        look like there."""
         if isinstance(self.pattern, OfKind):
-            return {f"kind {kind}" for kind in self.pattern.kinds}
+            return [(f"kind {kind}", None) for kind in self.pattern.kinds]
         options = self.pattern.options if isinstance(self.pattern, Either) else (self.pattern,)
-        names = {option.op for option in options if isinstance(option, Apply)}
-        if len(names) == 0 or not all(isinstance(option, Apply) for option in options):
-            raise ArgumentError(f"rule '{self.name}': the root of a pattern is an op")
-        return names
+        found: list[tuple[str, Look]] = []
+        for option in options:
+            if not isinstance(option, Apply):
+                raise ArgumentError(f"rule '{self.name}': the root of a pattern is an op")
+            look = tuple(each.heads() for each in option.inputs)
+            found.append((option.op, look))
+            if option.op in COMMUTATIVE:
+                found.append((option.op, look[::-1]))
+        return found
 
     def instantiate(self, found: Match) -> Any:
         if isinstance(self.replacement, Pattern):

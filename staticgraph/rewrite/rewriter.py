@@ -20,7 +20,7 @@ from ..errors import VerificationError, message
 from ..op import as_tensor, broadcast
 from ..tensor import Tensor, operand_row, rebuild, toposort
 from ..types import provably_different
-from .pattern import Match, Rule
+from .pattern import Look, Match, Rule
 
 FIRINGS_PER_NODE = 50
 """Far more than any sound table needs; a table that reaches this never rests."""
@@ -31,18 +31,30 @@ class RuleSet:
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         self.rules = tuple(rules)
-        self.by_root: dict[str, list[Rule]] = {}
+        self.by_root: dict[str, dict[Rule, list[Look]]] = {}
         for rule in self.rules:
-            for root in rule.roots():
-                self.by_root.setdefault(root, []).append(rule)
+            for root, look in rule.looks():
+                self.by_root.setdefault(root, {}).setdefault(rule, []).append(look)
 
     def apply(self, node: Tensor, opaque: frozenset[int], guarded: Set[int]) -> tuple[Tensor, Rule] | None:
         """What the first rule that fires puts in the node's place, and that rule."""
-        for rule in (*self.by_root.get(node.op.name, ()), *self.by_root.get(f"kind {node.op.kind}", ())):
-            result = apply_rule(rule, node, opaque, guarded)
-            if result is not None and result is not node:
-                return result, rule
+        operands = [each.op.name for each in node.inputs]
+        for root in (node.op.name, f"kind {node.op.kind}"):
+            for rule, looks in self.by_root.get(root, {}).items():
+                if any(fits(look, operands) for look in looks):
+                    result = apply_rule(rule, node, opaque, guarded)
+                    if result is not None and result is not node:
+                        return result, rule
         return None
+
+
+def fits(look: Look, operands: Sequence[str]) -> bool:
+    """Are the operands made by ops that the pattern can match?"""
+    if look is None:
+        return True
+    if len(look) != len(operands):
+        return False
+    return all(names is None or operand in names for names, operand in zip(look, operands, strict=True))
 
 
 def rewrite(outputs: Sequence[Tensor], rules: RuleSet, opaque: Sequence[Tensor] = ()) -> tuple[list[Tensor], list[str]]:

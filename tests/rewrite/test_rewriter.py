@@ -80,7 +80,7 @@ def test_variants_are_all_spellings():
 
 def test_pattern_needs_an_op_at_its_root():
     with pytest.raises(ArgumentError, match="rule 'all': the root of a pattern is an op"):
-        rule("all", a, a, why="").roots()
+        rule("all", a, a, why="").looks()
 
 
 def test_opaque_tensors_are_leaves():
@@ -171,8 +171,9 @@ def test_ten_thousand_nodes():
     for _ in range(2000):
         node = sg.log(1 + sg.exp(node)) * 1.0 + 0.5
     (result,), remarks = stabilise([node])
-    assert len(remarks) == 2000
-    assert len(simplify([result])[1]) == 2000
+    assert [remark.split(": ")[0] for remark in remarks] == ["softplus"]
+    assert remarks[0].endswith("(2000 times)")
+    assert simplify([result])[1][0].endswith("(2000 times)")
 
 
 def test_a_wide_fan_out_is_looked_at_once():
