@@ -21,7 +21,7 @@ from staticgraph.errors import ArgumentError, VerificationError
 from staticgraph.formatting import format_graph
 from staticgraph.rewrite import simplify, stabilise
 from staticgraph.tensor import Tensor, describe_line, toposort
-from staticgraph.types import maximum_size, size_symbols
+from staticgraph.types import learnable_symbols, maximum_size, size_symbols
 
 from .assemble import Assembler
 from .decompose import decompose, settle
@@ -156,16 +156,13 @@ def _static(node: Tensor) -> tuple[int, ...]:
 def _check_leaves(compilation: Compilation, order: Sequence[Tensor]) -> None:
     """Every placeholder is an input, and every symbolic size is bound by one."""
     given = set(compilation.inputs)
-    known: set[str] = set()
-    for node in compilation.inputs:
-        for size in node.shape:
-            known |= size_symbols(size)
+    known = learnable_symbols(size for node in compilation.inputs for size in node.shape)
     for node in order:
         if node.op.name == "placeholder" and node not in given:
             raise ArgumentError(f"compile: placeholder '{node.name}' is needed but is not among the inputs\n"
                                 f"  {describe_line(node)}")
     for node in order:
-        for size in node.shape:
+        for size in (node.attrs["size"],) if node.op.name == "size_of" else node.shape:
             unknown = size_symbols(size) - known
             if unknown:
                 names = ", ".join(f"'{name}'" for name in sorted(unknown))

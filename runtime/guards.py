@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from staticgraph.compiler.program import OutputSpec, Program
 from staticgraph.errors import ArgumentError, ShapeError, message
-from staticgraph.types import Dim, Size, evaluate_size, is_anonymous
+from staticgraph.types import Dim, Size, evaluate_size, is_anonymous, learn_sizes, open_symbol
 
 from .convert import Array, describe_input
 
@@ -68,11 +68,29 @@ class Guards:
                             f"input '{spec.name}': dimension {axis} is {actual}, expected {expected}",
                             [position], arrays, dtypes)
                     continue
+                if not expected.is_symbol:
+                    continue
                 first = origin.setdefault(str(expected), position)
                 if sizes.setdefault(str(expected), actual) != actual:
                     raise self._two_sizes(expected, sizes[str(expected)], actual, first, position, arrays, dtypes)
+        self._check_formulas(sizes, arrays, dtypes)
         self._check_guards(sizes)
         return sizes
+
+    def _check_formulas(self, sizes: dict[str, int], arrays: Sequence[Array], dtypes: Sequence[str]) -> None:
+        """Learn what is still open from dimensions such as ``batch*2``, and check them."""
+        formulas = [(position, axis, size, arrays[position].shape[axis]) for position, spec in enumerate(self._inputs)
+                    for axis, size in enumerate(spec.shape) if isinstance(size, Dim) and not size.is_symbol]
+        learn_sizes([(size, actual) for _, _, size, actual in formulas], sizes)
+        for position, axis, size, actual in formulas:
+            known = size.symbols() <= sizes.keys()
+            if not known and open_symbol(size, sizes) is None:
+                continue     # several symbols that nothing tells: the compiler made sure that nothing needs them
+            if not known or size.evaluate(sizes) != actual:
+                value = f" = {size.evaluate(sizes)}" if known else ""
+                raise self._shape_error(
+                    f"input '{self._inputs[position].name}': dimension {axis} is {actual}, expected {size}{value}",
+                    [position], arrays, dtypes)
 
     def _two_sizes(self, dimension: Dim, one: int, other: int, first: int, second: int, arrays: Sequence[Array],
                    dtypes: Sequence[str]) -> ShapeError:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from .errors import ArgumentError, DeviceError, DTypeError, ShapeError, message
 from .op import as_tensor
@@ -82,6 +84,8 @@ def _output(value: Any) -> Tensor:
 
 def check_inputs(inputs: Sequence[Tensor] | Tensor) -> list[Tensor]:
     """The inputs as a list of different placeholders with different names."""
+    if not isinstance(inputs, Iterable):
+        raise ArgumentError(f"compile: inputs are a list of placeholders, got {type(inputs).__name__}")
     listed = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     names: dict[str, Tensor] = {}
     for node in listed:
@@ -98,23 +102,31 @@ def check_inputs(inputs: Sequence[Tensor] | Tensor) -> list[Tensor]:
 
 def check_updates(updates: Any) -> dict[Tensor, Tensor]:
     """Updates as {variable: value}, each of its variable's dtype and shape."""
+    what = "compile: updates are a mapping or a list of (variable, new value) pairs"
+    if not isinstance(updates, Mapping | list | tuple | None):
+        raise ArgumentError(f"{what}, got {type(updates).__name__}")
     pairs = list(updates.items()) if isinstance(updates, Mapping) else list(updates or ())
     checked: dict[Tensor, Tensor] = {}
     for pair in pairs:
         if not isinstance(pair, list | tuple) or len(pair) != 2:
-            raise ArgumentError("compile: updates are a mapping or a list of (variable, new value) pairs")
+            raise ArgumentError(what)
         variable, value = pair
         if not isinstance(variable, Tensor) or variable.op.name != "variable":
             what = describe_line(variable) if isinstance(variable, Tensor) else type(variable).__name__
             raise ArgumentError(f"compile: only variables can be updated, got\n  {what}")
         if variable in checked:
             raise ArgumentError(f"compile: variable '{variable.name}' is updated twice\n  {describe_line(variable)}")
-        if not isinstance(value, Tensor | int | float | bool):
-            value = as_tensor(value)
-        if not isinstance(value, Tensor):
-            value = as_tensor(value, variable.dtype)
-        checked[variable] = _checked_update(variable, value)
+        checked[variable] = _checked_update(variable, _as_update(variable, value))
     return checked
+
+
+def _as_update(variable: Tensor, value: Any) -> Tensor:
+    """The new value as a tensor; Python numbers and lists of them take the variable's dtype where its kind allows."""
+    given = as_tensor(value)
+    weak = isinstance(value, bool | int | float | list | tuple) and not isinstance(value, np.generic)
+    if weak and "biuf".index(given.dtype.kind) <= "biuf".index(variable.dtype.kind.replace("i", "u")):
+        return as_tensor(value, variable.dtype)
+    return given
 
 
 def _checked_update(variable: Tensor, value: Tensor) -> Tensor:
@@ -133,8 +145,12 @@ def check_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
     """Known options with their defaults filled in."""
     from .compiler.pipeline import OPTIONS
 
+    if not isinstance(options, Mapping | None):
+        raise ArgumentError(f"compile: options are a mapping of names to values, got {type(options).__name__}")
     given = dict(options or {})
-    for name in given:
+    for name, value in given.items():
         if name not in OPTIONS:
             raise ArgumentError(f"compile: there is no option '{name}'; options are {', '.join(sorted(OPTIONS))}")
+        if type(value) is not type(OPTIONS[name]):
+            raise ArgumentError(f"compile: option '{name}' is a {type(OPTIONS[name]).__name__}, got {value!r}")
     return {**OPTIONS, **given}

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from .errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError, StaticGraphError, VerificationError
-from .op import operands_message
+from .op import fitting_array, operands_message
 from .tensor import Tensor, describe_line, toposort
-from .types import Dim, Size, evaluate_size
+from .types import Dim, Size, evaluate_size, learn_sizes, open_symbol, size_symbols
 
 Array = np.ndarray[Any, Any]
 
@@ -64,31 +64,14 @@ def unflatten(outputs: Any, values: Sequence[Any]) -> Any:
 
 
 def as_fed_array(tensor: Tensor, value: Any) -> Array:
-    """The value as an array of the tensor's dtype and rank.
-
-    Lossless and same-kind widening is accepted, float64 for float32 is not; Python numbers and lists are weak.
-    """
-    weak = not isinstance(value, np.ndarray | np.generic)
+    """The value as an array of the tensor's dtype and rank; see `fitting_array` for what is accepted."""
     try:
-        array = np.asarray(value)
-    except ValueError:
-        raise DTypeError(_fed_message(tensor, "a ragged list is not an array")) from None
-    if array.dtype.kind not in "biuf":
-        raise DTypeError(_fed_message(tensor, f"got {type(value).__name__} of {array.dtype}"))
-    if not _may_become(array.dtype, tensor.dtype, weak):
-        raise DTypeError(_fed_message(tensor, f"got {array.dtype}, which would lose information; use astype"))
+        array = fitting_array(value, tensor.dtype)
+    except DTypeError as error:
+        raise DTypeError(_fed_message(tensor, str(error))) from None
     if array.ndim != tensor.ndim:
         raise ShapeError(_fed_message(tensor, f"got shape {array.shape}"))
-    try:
-        return np.asarray(value, dtype=tensor.dtype) if weak else array.astype(tensor.dtype, copy=False)
-    except OverflowError:
-        raise DTypeError(_fed_message(tensor, f"{value!r} does not fit into {tensor.dtype}")) from None
-
-
-def _may_become(given: np.dtype[Any], wanted: np.dtype[Any], weak: bool) -> bool:
-    if np.can_cast(given, wanted, "safe"):
-        return True
-    return weak and "biuf".index(given.kind) <= "biuf".index(wanted.kind.replace("u", "i"))
+    return array
 
 
 def _fed_message(tensor: Tensor, problem: str) -> str:
@@ -98,7 +81,8 @@ def _fed_message(tensor: Tensor, problem: str) -> str:
 def bind_sizes(arrays: Mapping[Tensor, Array], sizes: dict[str, int]) -> None:
     """Learn the symbolic sizes from the arrays of placeholders, and check every size against them.
 
-    Bare symbols are learnt from all arrays first; then formulas such as ``batch * 2`` are checked.
+    Bare symbols are learnt from all arrays first; formulas such as ``batch * 2`` teach what is still open, and are
+    checked.
     """
     owners: dict[str, Tensor] = {}
     pairs = [(tensor, axis, size, array.shape[axis]) for tensor, array in arrays.items()
@@ -107,21 +91,21 @@ def bind_sizes(arrays: Mapping[Tensor, Array], sizes: dict[str, int]) -> None:
         symbol = _bare_symbol(size)
         if symbol is not None and sizes.setdefault(symbol, actual) == actual:
             owners.setdefault(symbol, tensor)
+    learn_sizes([(size, actual) for _, _, size, actual in pairs], sizes)
     for tensor, axis, size, actual in pairs:
-        known = not isinstance(size, Dim) or size.symbols() <= sizes.keys()
-        if known and evaluate_size(size, sizes) != actual:
-            operands = [owners[symbol] for symbol in [_bare_symbol(size)] if symbol in owners] + [tensor]
-            raise ShapeError(operands_message(
-                f"size of axis {axis} differs from what was declared", operands,
-                f"needed {size}{f' = {evaluate_size(size, sizes)}' if isinstance(size, Dim) else ''}, got {actual}"))
+        known = size_symbols(size) <= sizes.keys()
+        if known and evaluate_size(size, sizes) == actual:
+            continue
+        if not known and open_symbol(size, sizes) is None:
+            continue  # several symbols that nothing tells; needed or not, `_size_of` knows
+        operands = [owners[symbol] for symbol in [_bare_symbol(size)] if symbol in owners] + [tensor]
+        value = f" = {evaluate_size(size, sizes)}" if isinstance(size, Dim) and known else ""
+        raise ShapeError(operands_message(f"size of axis {axis} differs from what was declared", operands,
+                                          f"needed {size}{value}, got {actual}"))
 
 
 def _bare_symbol(size: Size) -> str | None:
-    if isinstance(size, Dim):
-        symbols = size.symbols()
-        if len(symbols) == 1 and size == Dim.symbol(*symbols):
-            return symbols.pop()
-    return None
+    return str(size) if isinstance(size, Dim) and size.is_symbol else None
 
 
 def _run(targets: Sequence[Tensor], values: dict[int, Array], sizes: Mapping[str, int]) -> list[Array]:

@@ -19,6 +19,7 @@ TensorType``; ``vjp(ct, y, *inputs, **attrs) -> one Tensor or None per input``; 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -176,6 +177,28 @@ def as_array(value: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
     return array
 
 
+def fitting_array(value: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """The value as an array of a dtype that can hold it; DTypeError says what would be lost.
+
+    Lossless and same-kind widening is accepted, float64 for float32 is not; Python numbers and lists are weak.
+    """
+    weak = not isinstance(value, np.ndarray | np.generic)
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise DTypeError("a ragged list is not an array") from None
+    if array.dtype.kind not in "biuf":
+        raise DTypeError(f"got {type(value).__name__} of {array.dtype}")
+    loose = weak and "biuf".index(array.dtype.kind) <= "biuf".index(dtype.kind.replace("i", "u"))
+    if not (loose or np.can_cast(array.dtype, dtype, "safe")):
+        raise DTypeError(f"got {array.dtype}, which would lose information; use astype")
+    try:
+        with np.errstate(over="raise"):
+            return np.asarray(value, dtype=dtype) if weak else array.astype(dtype, copy=False)
+    except (OverflowError, FloatingPointError):
+        raise DTypeError(f"{_short(value)} does not fit into {dtype}") from None
+
+
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
@@ -196,6 +219,10 @@ def promote_operands(op: Op, args: Sequence[Any]) -> list[Tensor]:
         condition = _as_operand(args[0], np.dtype(bool), False)
         return [condition, *_as_operands(args[1:], common_dtype(args[1:]))]
     target = np.dtype(bool) if op.operands == "bool" else common_dtype(args)
+    if op.infer is predicate and op.operands == "promote" and target.kind in "iu":
+        beyond = [_beyond(arg, target) for arg in args]
+        if any(beyond):  # NumPy 2 compares with any Python integer; one that no element reaches is as good as infinite
+            target, args = np.dtype(np.float64), [sign or arg for sign, arg in zip(beyond, args, strict=True)]
     if op.operands == "float" and target.kind != "f":
         target = np.dtype(np.float64)
     if op.operands in ("number", "integer number") and target.kind == "b":
@@ -203,6 +230,13 @@ def promote_operands(op: Op, args: Sequence[Any]) -> list[Tensor]:
     if op.operands.startswith("integer") and target.kind not in "biu":
         raise DTypeError(operands_message(f"{op.name}: needs integers or bools", [as_tensor(arg) for arg in args]))
     return _as_operands(args, target)
+
+
+def _beyond(arg: Any, dtype: np.dtype[Any]) -> float | None:
+    """The infinity on the side of a Python integer that the integer dtype cannot hold; None for all else."""
+    if not isinstance(arg, int) or np.iinfo(dtype).min <= arg <= np.iinfo(dtype).max:
+        return None
+    return math.copysign(math.inf, arg)
 
 
 def _as_operands(args: Sequence[Any], target: np.dtype[Any]) -> list[Tensor]:

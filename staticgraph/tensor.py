@@ -63,15 +63,21 @@ class Tensor:
 
     def __init__(self, op: Op, inputs: tuple[Tensor, ...], attrs: Mapping[str, Any], type: TensorType,
                  guards: tuple[Guard, ...] = (), label: str | None = None, state: VariableState | None = None) -> None:
-        self.op = op
-        self.inputs = inputs
-        self.attrs = MappingProxyType(dict(attrs))
-        self.type = type
-        self.guards = guards
+        assign = object.__setattr__  # past the guard below
+        assign(self, "op", op)
+        assign(self, "inputs", inputs)
+        assign(self, "attrs", MappingProxyType(dict(attrs)))
+        assign(self, "type", type)
+        assign(self, "guards", guards)
         self._label = label
         self._state = state
         self._locations = location_.current()
         self._scope = location_.current_scope()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _FIXED:
+            raise AttributeError(f"a tensor is immutable: '{name}' cannot be assigned")
+        object.__setattr__(self, name, value)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -119,16 +125,15 @@ class Tensor:
 
     @value.setter
     def value(self, new: Any) -> None:
+        from .op import fitting_array
+
         state = self._variable_state("assigned")
-        array = np.asarray(new)
-        weak = not isinstance(new, np.ndarray | np.generic)
-        if array.dtype.kind not in "biuf" or not (
-            np.can_cast(array.dtype, self.dtype, "safe") or (weak and np.can_cast(array.dtype, self.dtype, "same_kind"))
-            or (weak and array.dtype.kind in "bi" and self.dtype.kind in "iuf")
-        ):
-            raise DTypeError(f"variable {describe_name(self)} is {self.type}, cannot hold {array.dtype}")
+        try:
+            array = fitting_array(new, self.dtype)
+        except DTypeError as error:
+            raise DTypeError(f"the variable cannot hold this value: {error}\n  {describe_line(self)}") from None
         if array.shape != state.array.shape:
-            raise ShapeError(f"variable {describe_name(self)} is {self.type}, got shape {array.shape}")
+            raise ShapeError(f"the variable cannot hold this value: got shape {array.shape}\n  {describe_line(self)}")
         with state.lock:
             state.array[...] = array
 
@@ -154,6 +159,32 @@ class Tensor:
         if self.ndim == 0 or isinstance(self.shape[0], Dim):
             raise ShapeError(f"len() of {self.type} is not known\n  {describe_line(self)}")
         return self.shape[0]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise ArgumentError(f"a tensor is immutable, its elements cannot be assigned\n  {describe_line(self)}\n"
+                            "  use sg.where, sg.concat or sg.scatter_add to make a new one")
+
+    def __float__(self) -> Any:
+        raise ArgumentError(f"a symbolic tensor is not a number; evaluate it first\n  {describe_line(self)}")
+
+    __int__ = __index__ = __complex__ = __float__
+
+    def __copy__(self) -> Tensor:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Tensor:
+        if any(node._state is not None for node in toposort([self])):
+            raise ArgumentError(f"a graph with variables cannot be copied: a variable is itself\n"
+                                f"  {describe_line(self)}\n  build it again, or copy the .value of its variables")
+        return self
+
+    def __reduce__(self) -> Any:
+        raise ArgumentError(f"a symbolic tensor cannot be pickled\n  {describe_line(self)}\n"
+                            "  save the .value of variables, and build the graph again")
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        raise ArgumentError(f"numpy.{func.__name__} does not take symbolic tensors\n  {describe_line(self)}\n"
+                            f"  use sg.{func.__name__} where there is one")
 
     def __array__(self, *_: Any, **__: Any) -> np.ndarray[Any, Any]:
         raise ArgumentError(f"a symbolic tensor is not an array; evaluate it first\n  {describe_line(self)}")
@@ -196,6 +227,8 @@ class Tensor:
     def __rlshift__(self, other: Any) -> Tensor: return _call("bitwise_left_shift", other, self)
     def __rshift__(self, other: Any) -> Tensor: return _call("bitwise_right_shift", self, other)
     def __rrshift__(self, other: Any) -> Tensor: return _call("bitwise_right_shift", other, self)
+    def __divmod__(self, other: Any) -> tuple[Tensor, Tensor]: return self // other, self % other
+    def __rdivmod__(self, other: Any) -> tuple[Tensor, Tensor]: return other // self, other % self
     def __neg__(self) -> Tensor: return _call("negative", self)
     def __pos__(self) -> Tensor: return _call("positive", self)
     def __invert__(self) -> Tensor: return _call("bitwise_invert", self)
@@ -218,6 +251,9 @@ class Tensor:
         """The last two axes exchanged."""
         return _call("matrix_transpose", self)
 
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *methods]
+
     def __getattr__(self, name: str) -> Any:
         # NumPy's methods (x.sum(), x.reshape(...)) are the functions of the same name.
         method = methods.get(name)
@@ -225,6 +261,8 @@ class Tensor:
             raise AttributeError(f"a tensor has no attribute '{name}'")
         return lambda *args, **kwargs: method(self, *args, **kwargs)
 
+
+_FIXED = frozenset(("op", "inputs", "attrs", "type", "guards"))
 
 methods: dict[str, Callable[..., Any]] = {}
 """Functions that are also methods; filled by the ops package."""
@@ -322,11 +360,6 @@ def rebuild(node: Tensor, inputs: Sequence[Tensor]) -> Tensor:
         new._label = node._label
     new._scope = new._scope or node._scope
     return new
-
-
-def describe_name(node: Tensor) -> str:
-    """The quoted name, or what made the node."""
-    return f"'{node.name}'" if node.name else f"made by {node.op.name}"
 
 
 def describe(node: Tensor) -> str:

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Union
 
 import numpy as np
 
-from .errors import DTypeError
+from .errors import ArgumentError, DTypeError, ShapeError
 
 Size = Union[int, "Dim"]
 Shape = tuple[Size, ...]
@@ -74,7 +74,11 @@ class Dim:
     # tensor.py hangs its conversion in here, so that `1.0 / batch` can build graph without a cycle of imports.
     to_tensor: Callable[[Dim], Any]
 
-    def __init__(self, terms: Mapping[Monomial, int]) -> None:
+    def __init__(self, terms: Mapping[Monomial, int] | str) -> None:
+        if isinstance(terms, str):  # what users write: sg.Dim("batch")
+            if not terms.isidentifier():
+                raise ShapeError(f"Dim: a size's name must be an identifier, got {terms!r}")
+            terms = {(Atom("symbol", terms),): 1}
         kept = [(mono, coefficient) for mono, coefficient in terms.items() if coefficient]
         kept.sort(key=lambda term: (-len(term[0]), [str(atom) for atom in term[0]]))
         self.terms = tuple(kept)
@@ -83,6 +87,7 @@ class Dim:
 
     @staticmethod
     def symbol(name: str) -> Dim:
+        """The size of that name; a name with a question mark is anonymous."""
         return Dim({(Atom("symbol", name),): 1})
 
     @staticmethod
@@ -93,6 +98,12 @@ class Dim:
     def name(self) -> str:
         """How the dimension prints: its name, or its formula."""
         return str(self)
+
+    @property
+    def is_symbol(self) -> bool:
+        """True for a named or anonymous size, false for a formula of such."""
+        (mono, coefficient), *more = self.terms
+        return not more and coefficient == 1 and len(mono) == 1 and mono[0].kind == "symbol"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Dim) and self._hash == other._hash and self.terms == other.terms
@@ -108,11 +119,14 @@ class Dim:
     def __repr__(self) -> str:
         return f"Dim({self})"
 
+    def __reduce__(self) -> Any:
+        return Dim, (dict(self.terms),)  # the hash of a text is another one in another process
+
     def __bool__(self) -> bool:
-        raise TypeError(f"the size '{self}' is not known until the call, so it is neither true nor false")
+        raise ArgumentError(f"the size '{self}' is not known until the call, so it is neither true nor false")
 
     def __index__(self) -> int:
-        raise TypeError(f"the size '{self}' is not known until the call and cannot be used as a Python integer")
+        raise ArgumentError(f"the size '{self}' is not known until the call and cannot be used as a Python integer")
 
     __int__ = __index__
     __float__ = __index__
@@ -137,38 +151,63 @@ class Dim:
         return simplify_terms({mono: -coefficient for mono, coefficient in self.terms})
 
     def __floordiv__(self, other: Any) -> Any:
-        return floor_divide(self, other) if _is_size(other) else NotImplemented
+        if _is_size(other):
+            return floor_divide(self, other)
+        return Dim.to_tensor(self) // other if _is_number(other) else NotImplemented
 
     def __rfloordiv__(self, other: Any) -> Any:
-        return floor_divide(other, self) if _is_size(other) else NotImplemented
+        if _is_size(other):
+            return floor_divide(other, self)
+        return other // Dim.to_tensor(self) if _is_number(other) else NotImplemented
 
     def __mod__(self, other: Any) -> Any:
-        return modulo(self, other) if _is_size(other) else NotImplemented
+        if _is_size(other):
+            return modulo(self, other)
+        return Dim.to_tensor(self) % other if _is_number(other) else NotImplemented
 
     def __rmod__(self, other: Any) -> Any:
-        return modulo(other, self) if _is_size(other) else NotImplemented
+        if _is_size(other):
+            return modulo(other, self)
+        return other % Dim.to_tensor(self) if _is_number(other) else NotImplemented
 
     def __truediv__(self, other: Any) -> Any:
-        if isinstance(other, int | float | Dim):
-            return Dim.to_tensor(self) / other
-        return NotImplemented
+        return Dim.to_tensor(self) / other if _is_number(other) or isinstance(other, Dim) else NotImplemented
 
     def __rtruediv__(self, other: Any) -> Any:
-        if isinstance(other, int | float):
-            return other / Dim.to_tensor(self)
-        return NotImplemented
+        return other / Dim.to_tensor(self) if _is_number(other) else NotImplemented
 
     def __pow__(self, other: Any) -> Any:
         if isinstance(other, int) and 0 <= other <= 8:
             return math.prod([self] * other)
-        return Dim.to_tensor(self) ** other if isinstance(other, int | float) else NotImplemented
+        return Dim.to_tensor(self) ** other if _is_number(other) else NotImplemented
+
+    def __rpow__(self, other: Any) -> Any:
+        return other ** Dim.to_tensor(self) if _is_number(other) else NotImplemented
+
+    def __pos__(self) -> Dim:
+        return self
+
+    def __abs__(self) -> Size:
+        return maximum_size(self, -self)
+
+    # Whether one size is larger is known at the call: comparisons give tensors, for sg.where.
+
+    def __lt__(self, other: Any) -> Any:
+        return Dim.to_tensor(self) < other if _is_number(other) or isinstance(other, Dim) else NotImplemented
+
+    def __le__(self, other: Any) -> Any:
+        return Dim.to_tensor(self) <= other if _is_number(other) or isinstance(other, Dim) else NotImplemented
+
+    def __gt__(self, other: Any) -> Any:
+        return Dim.to_tensor(self) > other if _is_number(other) or isinstance(other, Dim) else NotImplemented
+
+    def __ge__(self, other: Any) -> Any:
+        return Dim.to_tensor(self) >= other if _is_number(other) or isinstance(other, Dim) else NotImplemented
 
     def _combine(self, other: Any, on_tensor: Callable[..., Any], on_terms: Callable[..., dict[Monomial, int]]) -> Any:
         if _is_size(other):
             return simplify_terms(on_terms(dict(self.terms), terms_of(other)))
-        if isinstance(other, float):
-            return on_tensor(Dim.to_tensor(self), other)
-        return NotImplemented
+        return on_tensor(Dim.to_tensor(self), other) if _is_number(other) else NotImplemented
 
     def evaluate(self, sizes: Mapping[str, int]) -> int:
         """The value for known symbols; KeyError names a symbol that is not known."""
@@ -194,6 +233,11 @@ class Dim:
 
 def _is_size(value: object) -> bool:
     return isinstance(value, int | np.integer | Dim) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    """What arithmetic of a Dim makes a tensor of: numbers and arrays, no bools."""
+    return isinstance(value, int | float | np.ndarray | np.number) and not isinstance(value, bool)
 
 
 def _print_terms(terms: tuple[tuple[Monomial, int], ...]) -> str:
@@ -391,6 +435,53 @@ def provably_different(a: Size, b: Size) -> bool:
     if constant % divisor:
         return True
     return constant != 0 and sign_of(simplify_terms(terms)) == (1 if constant > 0 else -1)
+
+
+def open_symbol(size: Size, known: Collection[str]) -> str | None:
+    """The only symbol of a size that is not known, if the size is linear in it, so that its value can be found."""
+    unknown = size_symbols(size) - set(known)
+    if not isinstance(size, Dim) or len(unknown) != 1:
+        return None
+    [name] = unknown
+    for mono, _ in size.terms:
+        inside = any(name in size_symbols(arg) for atom in mono for arg in atom.args)
+        if inside or mono.count(Atom("symbol", name)) > 1:
+            return None
+    return name
+
+
+def solve_size(size: Dim, symbol: str, actual: int, sizes: Mapping[str, int]) -> int | None:
+    """The value of an open symbol for which the size is `actual`; None if no size is."""
+    base = size.evaluate({**sizes, symbol: 0})
+    slope = size.evaluate({**sizes, symbol: 1}) - base
+    value, rest = divmod(actual - base, slope) if slope else (0, actual - base)
+    return value if rest == 0 and value >= 0 else None
+
+
+def learnable_symbols(sizes: Iterable[Size]) -> set[str]:
+    """The symbols whose values follow once the values of all these sizes are known."""
+    waiting = [size for size in sizes if isinstance(size, Dim)]
+    known: set[str] = set()
+    while found := {name for size in waiting if (name := open_symbol(size, known)) is not None}:
+        known |= found
+    return known
+
+
+def learn_sizes(pairs: Sequence[tuple[Size, int]], sizes: dict[str, int]) -> None:
+    """Add to `sizes` the symbols that follow from the actual values of sizes: bare ones, then those in formulas.
+
+    What contradicts is left for a check of every size: the first value that is found stays.
+    """
+    waiting = [(size, actual) for size, actual in pairs if isinstance(size, Dim)]
+    waiting.sort(key=lambda pair: not pair[0].is_symbol)
+    count = -1
+    while count != len(sizes):
+        count = len(sizes)
+        for size, actual in waiting:
+            symbol = open_symbol(size, sizes)
+            value = None if symbol is None else solve_size(size, symbol, actual, sizes)
+            if symbol is not None and value is not None:
+                sizes[symbol] = value
 
 
 def evaluate_size(size: Size, sizes: Mapping[str, int]) -> int:

@@ -58,9 +58,9 @@ _OPERATORS = (
     "transpose",
 )
 _METHODS = (
-    "all", "any", "argmax", "argmin", "argsort", "astype", "clip", "cumprod", "cumsum", "dot", "flatten", "max", "mean",
-    "min", "prod", "ravel", "repeat", "reshape", "round", "sort", "squeeze", "std", "sum", "swapaxes", "take",
-    "transpose", "var",
+    "all", "any", "argmax", "argmin", "argsort", "astype", "clip", "cumprod", "cumsum", "diagonal", "dot", "flatten",
+    "max", "mean", "min", "prod", "ravel", "repeat", "reshape", "round", "sort", "squeeze", "std", "sum", "swapaxes",
+    "take", "trace", "transpose", "var",
 )
 _tensor.functions.update({name: globals()[name] for name in _OPERATORS})
 _tensor.methods.update({name: globals()[name] for name in _METHODS})

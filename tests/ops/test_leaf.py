@@ -46,9 +46,9 @@ def test_a_variable_owns_its_value() -> None:
     w.value = np.array([4, 5, 6], np.int16)
     np.testing.assert_array_equal(sg.evaluate(w * 2), [8, 10, 12])
     assert w.name == "w" and w.dtype == np.float32 and sg.variable([1.0]) is not sg.variable([1.0])
-    with pytest.raises(sg.ShapeError, match=r"variable 'w' is float32\[3\], got shape \(2,\)"):
+    with pytest.raises(sg.ShapeError, match=r"got shape \(2,\)\n  float32\[3\]   'w'"):
         w.value = [1.0, 2.0]
-    with pytest.raises(sg.DTypeError, match="cannot hold float64"):
+    with pytest.raises(sg.DTypeError, match="got float64, which would lose information"):
         w.value = np.ones(3)
     with pytest.raises(sg.ArgumentError, match="evaluate it first"):
         sg.variable(w * 2)

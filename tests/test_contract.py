@@ -1,0 +1,210 @@
+"""The public contract, clause by clause: what a user would try, through `evaluate` and `compile` alike.
+
+Each class is one clause. What is tested at length elsewhere (ops, gradients, kernels) is only touched here; these are
+the promises that lie between the parts.
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+
+import staticgraph as sg
+
+
+def both(outputs: Any, feed: dict[sg.Tensor, Any]) -> Any:
+    """The values of `evaluate`, after a look that `compile` gives the same."""
+    expected = sg.evaluate(outputs, feed)
+    actual = sg.compile(list(feed), outputs)(*feed.values())
+    for one, other in zip(expected, actual, strict=True) if isinstance(outputs, list) else [(expected, actual)]:
+        assert (one.dtype, one.shape) == (other.dtype, other.shape)
+        np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-6)
+    return expected
+
+
+class TestTensors:
+    """placeholder, variable, constant; what a tensor is and is not."""
+
+    def test_are_immutable(self) -> None:
+        x = sg.placeholder("x", (2, 3))
+        for name in ("op", "inputs", "attrs", "shape", "dtype", "name", "location"):
+            with pytest.raises(AttributeError):
+                setattr(x, name, None)
+        with pytest.raises(sg.ArgumentError, match=r"cannot be assigned\n  float32\[2, 3\]   'x'    test_contract.py"):
+            x[0] = 1
+
+    def test_copies_and_pickles(self) -> None:
+        x = sg.placeholder("x", (2, 3))
+        assert copy.copy(x) is x and copy.deepcopy([x + 1])[0] is x + 1
+        w = sg.variable(np.zeros(3), "w")
+        with pytest.raises(sg.ArgumentError, match="a graph with variables cannot be copied"):
+            copy.deepcopy({"w": w * 2})
+        with pytest.raises(sg.ArgumentError, match="cannot be pickled"):
+            pickle.dumps(x)
+
+    @pytest.mark.parametrize("use", [float, int, complex, operator.index, range, np.asarray, np.sum, np.mean,
+                                     lambda x: np.concatenate([x, x]), lambda x: np.where(x, 1, 0)])
+    def test_are_no_numbers_and_no_arrays(self, use: Any) -> None:
+        with pytest.raises(sg.ArgumentError, match=r"'x'    test_contract.py"):
+            use(sg.placeholder("x", ()))
+
+    def test_list_their_methods(self) -> None:
+        x = sg.placeholder("x", (3, 3))
+        assert {"sum", "reshape", "astype", "mT", "location"} <= set(dir(x))
+        assert x.trace() is sg.trace(x) and x.diagonal() is sg.diagonal(x)
+        assert divmod(x, 2) == (x // 2, x % 2)
+
+    def test_variables_hold_what_fits(self) -> None:
+        w, count = sg.variable(np.zeros(2, "float32"), "w"), sg.variable(np.zeros(2, "int32"), "count")
+        byte = sg.variable(np.uint8(7), "byte")
+        for variable, value in ((w, [1, 2]), (w, [0.5, True]), (w, np.ones(2, "int16")), (count, [3, 4]), (byte, 255)):
+            variable.value = value
+            assert variable.value.tolist() == np.asarray(value).tolist()
+        refused: list[tuple[sg.Tensor, Any, str]] = [
+            (w, np.ones(2), "got float64, which would lose"), (w, [1e60, 0], "does not fit into float32"),
+            (w, [[1], [2, 3]], "ragged"), (w, None, "NoneType"), (w, "ab", "str"), (count, [0.5, 1], "got float64"),
+            (count, [2**40, 0], "does not fit into int32"), (byte, -1, "does not fit into uint8")]
+        for variable, value, text in refused:
+            before = variable.value
+            with pytest.raises(sg.DTypeError, match=text):
+                variable.value = value
+            assert np.array_equal(variable.value, before)
+        for value in (1.0, [1.0], [[1.0, 2.0]], [1.0, 2.0, 3.0]):
+            with pytest.raises(sg.ShapeError):
+                w.value = value
+
+
+class TestSymbolicSizes:
+    """The same name is the same size; arithmetic; weak integers; guards."""
+
+    def test_can_be_declared_and_printed(self) -> None:
+        n = sg.Dim("n")
+        assert n == sg.placeholder("x", ("n",)).shape[0] and str(n * 4) == "n*4" and hash(n) == hash(sg.Dim("n"))
+        assert pickle.loads(pickle.dumps(n * 4 + 1)) == n * 4 + 1
+        with pytest.raises(sg.ShapeError, match="must be an identifier"):
+            sg.Dim("n m")
+
+    def test_are_no_python_integers(self) -> None:
+        n = sg.Dim("n")
+        for use in (int, bool, float, range, lambda n: [0] * n, lambda n: np.zeros((n, 2))):
+            with pytest.raises(sg.ArgumentError, match="'n' is not known until the call"):
+                use(n)
+
+    def test_in_formulas_are_weak(self) -> None:
+        x = sg.placeholder("x", ("n", 4))
+        n = x.shape[0]
+        ramp = np.arange(1, 4)
+        assert all(each.dtype == np.float32 for each in (
+            x * n, x / n, n - x, n / x, x ** n, n ** x, x / x.size, x * (n * 0.5), sg.sqrt(n) * x,
+            np.float32(3) * n, n / np.float32(2), np.ones(3, "float32") / n))
+        assert (ramp * n).dtype == (n + ramp).dtype == (n // ramp).dtype == (n % ramp).dtype == np.int64
+        feed = {x: np.arange(8, dtype="float32").reshape(2, 4)}
+        for formula, value in ((ramp * n, ramp * 2), (n // ramp, 2 // ramp), (n - ramp, 2 - ramp), (n % ramp, 2 % ramp),
+                               (2.0 // n, 1.0), (n % 1.5, 0.5), (2 ** n, 4), (abs(n - 5), 3), (1 / n, 0.5)):
+            value_of = formula if isinstance(formula, sg.Tensor) else sg.asarray(formula)
+            np.testing.assert_allclose(both(value_of, feed), value)
+
+    def test_compare_as_tensors(self) -> None:
+        x = sg.placeholder("x", ("n",))
+        n = x.shape[0]
+        y = sg.where(n > 3, x, -x)
+        assert both(y, {x: np.ones(3, "float32")}).tolist() == [-1.0] * 3
+        assert both(y, {x: np.ones(4, "float32")}).tolist() == [1.0] * 4
+        assert both([n < 3, n <= 3, n >= np.arange(5)], {x: np.ones(3, "float32")})[2].tolist() == [1, 1, 1, 1, 0]
+        with pytest.raises(sg.ArgumentError, match="no truth value"):
+            min(n, 3)
+
+    def test_formulas_of_placeholders_are_checked(self) -> None:
+        """An input shorter than its formula must not be read beyond its end."""
+        x = sg.placeholder("x", ("n", 4))
+        z = sg.placeholder("z", (x.shape[0] * 2,))
+        y = sg.sum(z) + sg.sum(x)
+        feed = {x: np.ones((2, 4), "float32"), z: np.ones(4, "float32")}
+        assert both(y, feed) == 12
+        for inputs in ([x, z], [z, x]):
+            with pytest.raises(sg.ShapeError, match=r"input 'z': dimension 0 is 3, expected n\*2 = 4"):
+                sg.compile(inputs, y)(x=feed[x], z=np.ones(3, "float32"))
+        with pytest.raises(sg.ShapeError, match=r"needed n\*2 = 4, got 3"):
+            sg.evaluate(y, {**feed, z: np.ones(3, "float32")})
+
+    def test_formulas_of_placeholders_tell_their_symbols(self) -> None:
+        n, m = sg.Dim("n"), sg.Dim("m")
+        pairs = sg.placeholder("pairs", (2 * n,))
+        rows = sg.sum(sg.reshape(pairs, (n, 2)), axis=1)
+        assert both(rows, {pairs: np.arange(6, dtype="float32")}).tolist() == [1, 5, 9]
+        with pytest.raises(sg.ShapeError, match=r"dimension 0 is 5, expected n\*2"):
+            sg.compile([pairs], rows)(np.ones(5, "float32"))
+        with pytest.raises(sg.ShapeError, match=r"needed n\*2, got 5"):
+            sg.evaluate(rows, {pairs: np.ones(5)[:0].tolist() + [1.0] * 5})
+        joined, part = sg.placeholder("joined", (n + m,)), sg.placeholder("part", (m,))
+        rest = sg.sum(joined[m:])
+        assert both(rest, {joined: np.arange(5, dtype="float32"), part: np.ones(2, "float32")}) == 9
+        with pytest.raises(sg.ShapeError, match=r"expected m \+ n"):
+            sg.compile([joined, part], rest)([1.0], [1.0, 2.0])
+        with pytest.raises(sg.ArgumentError, match="no input has the dimension 'm', 'n'"):
+            sg.compile([joined], sg.sum(joined))
+        assert sg.compile([joined, part], sg.sum(part))([1.0, 2.0, 3.0], [4.0]) == 4
+
+    def test_that_no_input_tells(self) -> None:
+        n = sg.Dim("n")
+        for y in (sg.zeros((n,)), sg.constant(1.0) * n):
+            with pytest.raises(sg.ArgumentError, match="no input has the dimension 'n'"):
+                sg.compile([], y)
+            with pytest.raises(sg.ArgumentError, match="the size 'n' is not known"):
+                sg.evaluate(y)
+
+
+class TestPythonScalars:
+    """Python scalars are weak; where the standard and NumPy differ, NumPy 2 wins."""
+
+    @pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "uint64", "int64"])
+    @pytest.mark.parametrize("compare", [operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge])
+    def test_integers_compare_with_any_python_integer(self, dtype: str, compare: Any) -> None:
+        info = np.iinfo(dtype)
+        x = sg.placeholder("x", (4,), dtype)
+        value = np.array([info.min, info.max, 0, 1], dtype)
+        for number in (-1, 0, 256, -129, info.max, info.max + 1, info.min, info.min - 1, 2**70, -2**70):
+            assert np.array_equal(sg.evaluate(compare(x, number), {x: value}), compare(value, number))
+            assert np.array_equal(sg.evaluate(compare(number, x), {x: value}), compare(number, value))
+
+    def test_compiled_comparison_with_a_large_integer(self) -> None:
+        x = sg.placeholder("x", (3,), "uint8")
+        both([x < 300, x > -1, x == 256, 300 > x], {x: np.array([0, 1, 255], "uint8")})
+
+    def test_arithmetic_does_not_wrap_a_python_integer(self) -> None:
+        x = sg.placeholder("x", (3,), "uint8")
+        for formula in (lambda: x + 300, lambda: x - -1, lambda: sg.maximum(x, -1)):
+            with pytest.raises(sg.DTypeError, match="does not fit into uint8"):
+                formula()
+
+
+class TestCompile:
+    """compile: what goes in, what comes out, updates."""
+
+    def test_refuses_what_is_not_its_kind(self) -> None:
+        x, w = sg.placeholder("x", (3,)), sg.variable(np.zeros(3, "float32"), "w")
+        bad: list[tuple[dict[str, Any], str]] = [
+            ({"inputs": None}, "inputs are a list of placeholders, got NoneType"),
+            ({"updates": 3}, "updates are a mapping or a list of .* pairs, got int"),
+            ({"updates": w}, "got Tensor"), ({"updates": [w, w]}, "updates are a mapping"),
+            ({"options": ["stabilise"]}, "options are a mapping of names to values, got list"),
+            ({"options": {"stabilise": "no"}}, "option 'stabilise' is a bool, got 'no'"),
+            ({"options": {"fast": True}}, "there is no option 'fast'")]
+        for arguments, text in bad:
+            with pytest.raises(sg.ArgumentError, match=text):
+                sg.compile(**{"inputs": [x], "outputs": x, **arguments})
+
+    def test_numbers_and_lists_as_updates_are_weak(self) -> None:
+        w, count = sg.variable(np.zeros(2, "float32"), "w"), sg.variable(np.int32(0), "count")
+        sg.compile([], updates={w: [1, 2.5], count: 3})()
+        assert w.value.tolist() == [1.0, 2.5] and count.value == 3
+        for variable, value in ((count, 0.5), (w, np.ones(2))):
+            with pytest.raises(sg.DTypeError, match=r"has another dtype(.|\n)*use sg.astype\(update"):
+                sg.compile([], updates={variable: value})
+        with pytest.raises(sg.DTypeError, match="does not fit into int32"):
+            sg.compile([], updates={count: 2**40})
