@@ -11,6 +11,8 @@ from __future__ import annotations
 import math
 
 from .emit import (
+    INTEGER_SHIFT,
+    INTEGER_SHIFT_BITS,
     Value,
     absolute,
     copysign,
@@ -18,13 +20,11 @@ from .emit import (
     from_bits,
     function,
     is_nan,
-    nearest,
     polynomial,
     select,
     square_root,
     to_bits,
     to_float,
-    to_integer,
 )
 
 INF = math.inf
@@ -64,14 +64,21 @@ EXP2 = {
 
 
 def power_of_two(n: Value) -> Value:
-    """2**n for an integral float n in the range of normal exponents."""
-    return from_bits((to_integer(n) + BIAS[n.bits]) << MANTISSA_BITS[n.bits])
+    """2**n for a signed integer n in the range of normal exponents."""
+    return from_bits((n + BIAS[n.bits]) << MANTISSA_BITS[n.bits])
 
 
 def scale(x: Value, n: Value) -> Value:
-    """x * 2**n for an integral float n; two steps, so that subnormal results and n beyond the largest exponent work."""
-    half = nearest(n * 0.5)
+    """x * 2**n for a signed integer n; two steps, so that subnormal results and n beyond the largest exponent work."""
+    half = n >> 1
     return x * power_of_two(half) * power_of_two(n - half)
+
+
+def nearest_integer(x: Value, factor: float) -> tuple[Value, Value]:
+    """The nearest integer to x * factor, ties to even, as a float and as a signed integer of its width; it is below
+    2**(mantissa bits - 1). Adding the shift rounds and leaves the integer in the low bits: one step for both."""
+    shifted = fma(x, factor, INTEGER_SHIFT[x.bits])
+    return shifted - INTEGER_SHIFT[x.bits], to_bits(shifted) - INTEGER_SHIFT_BITS[x.bits]
 
 
 def clamp(x: Value, low: float, high: float) -> Value:
@@ -81,12 +88,12 @@ def clamp(x: Value, low: float, high: float) -> Value:
 
 
 def exp_parts(x: Value) -> tuple[Value, Value]:
-    """(n, p) with e**x = 2**n * (1 + p), n an integral float, |p| < 0.42."""
+    """(n, p) with e**x = 2**n * (1 + p), n a signed integer, |p| < 0.42."""
     high, low = EXP_RANGE[x.bits]
     clamped = clamp(x, low, high)
-    n = nearest(clamped * LOG2_E)
+    whole, n = nearest_integer(clamped, LOG2_E)
     ln2, ln2_rest = LN2[x.bits]
-    r = fma(n, -ln2_rest, fma(n, -ln2, clamped))
+    r = fma(whole, -ln2_rest, fma(whole, -ln2, clamped))
     return n, fma(polynomial(r, EXP[x.bits]) * r, r, r)
 
 
@@ -98,8 +105,8 @@ def exp(x: Value) -> Value:
 
 def exp2_sum(x: Value, rest: Value | float) -> Value:
     """2**(x + rest) for a small correction `rest`, |x| at most about the range of exponents."""
-    n = nearest(x)
-    r = (x - n) + rest
+    whole, n = nearest_integer(x, 1.0)
+    r = (x - whole) + rest
     return scale(fma(polynomial(r, EXP2[x.bits]), r, 1.0), n)
 
 
@@ -112,7 +119,7 @@ def exp2(x: Value) -> Value:
 def expm1(x: Value) -> Value:
     """e**x - 1, accurate near 0"""
     n, p = exp_parts(clamp(x, -2.0 * MANTISSA_BITS[x.bits], OVERFLOW[x.bits]))
-    half = power_of_two(n - 1.0)  # half the result first: the largest finite results have n one beyond the exponents
+    half = power_of_two(n - 1)  # half the result first: the largest finite results have n one beyond the exponents
     result = fma(p, half, half - 0.5) * 2.0
     return select(x.equals(0.0), x, result)
 
@@ -231,7 +238,7 @@ SINH = {
 def half_exp(x: Value) -> Value:
     """e**x / 2, finite wherever cosh(x) is."""
     n, p = exp_parts(x)
-    return scale(p + 1.0, n - 1.0)
+    return scale(p + 1.0, n - 1)
 
 
 def sinh(x: Value) -> Value:
