@@ -24,14 +24,15 @@ each other and may run in any order, on any thread. Grammar:
 parallel axis: a reduction over leading axes). It is a hint for the renderer: a CPU vectorises along it, a GPU puts
 neighbouring threads there. Meaning never depends on it.
 
-Invariants, checked by `verify`: every name is defined before use and assigned once; expressions use known functions
-only; stores go to pointers that may be written; a Reduce's results are not visible inside of it.
+Invariants, checked by `verify`: every name is defined before use and assigned once; expressions are made of names,
+numbers, operators, loads and known functions only; dtypes, orders and kinds of access are known ones; stores go to
+local arrays and to pointers that may be written; a Reduce's results are not visible inside of it.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from staticgraph.errors import VerificationError
@@ -43,6 +44,14 @@ FUNCTIONS = frozenset("""
     int16 int32 int64 uint8 uint16 uint32 uint64 float32 float64 inf nan min max
 """.split())
 """Every function and constant an expression may use."""
+
+DTYPES = frozenset("bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float32 float64".split())
+
+SYNTAX = (ast.Expression, ast.Name, ast.Load, ast.Constant, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.Call,
+          ast.Subscript, ast.operator, ast.unaryop, ast.boolop, ast.cmpop)
+"""What an expression consists of, as Python's parser names it."""
+
+NUMBER = (bool, int, float)
 
 REDUCTIONS = ("sum", "prod", "max", "min", "any", "all", "argmax", "argmin")
 
@@ -234,12 +243,18 @@ class _Verifier:
         self.kernel = kernel
         self.section = section
         self.pointers = {each.name: each for each in section.parameters if isinstance(each, Pointer)}
+        self.locals: set[str] = set()
         self.assigned: set[str] = set()
 
     def run(self) -> None:
         scope: set[str] = set()
+        if self.section.count < 1:
+            self.fail(f"a section {self.section.count} times")
         for parameter in self.section.parameters:
             self.define(parameter.name, scope)
+            if isinstance(parameter, Pointer):
+                self.known(parameter.dtype, DTYPES, "dtype")
+                self.known(parameter.access, ("read", "write", "readwrite"), "kind of access")
         self.body(self.section.prelude, scope)
         for axis in self.section.axes:
             self.expression(axis.extent, scope)
@@ -248,6 +263,10 @@ class _Verifier:
 
     def fail(self, what: str) -> None:
         raise VerificationError(f"kernel {self.kernel.name}: {what}\n{format_kernel(self.kernel)}")
+
+    def known(self, word: str, words: Collection[str], what: str) -> None:
+        if word not in words:
+            self.fail(f"'{word}' is no {what}")
 
     def define(self, name: str, scope: set[str]) -> None:
         if not name.isidentifier() or name in self.assigned or name in FUNCTIONS:
@@ -269,7 +288,7 @@ class _Verifier:
         for node in ast.walk(tree):
             if isinstance(node, ast.Name) and node.id not in scope and node.id not in FUNCTIONS:
                 self.fail(f"'{node.id}' is used before it is defined, in '{text}'")
-            if isinstance(node, ast.Attribute | ast.Lambda | ast.NamedExpr | ast.Await | ast.JoinedStr):
+            if not isinstance(node, SYNTAX) or (isinstance(node, ast.Constant) and not isinstance(node.value, NUMBER)):
                 self.fail(f"'{text}' is outside of the kernel language")
 
     def body(self, body: Sequence[Statement], scope: set[str]) -> None:
@@ -278,18 +297,20 @@ class _Verifier:
 
     def statement(self, statement: Statement, scope: set[str]) -> None:
         match statement:
-            case Let(name, _, expr):
+            case Let(name, dtype, expr):
+                self.known(dtype, DTYPES, "dtype")
                 self.expression(expr, scope)
                 self.define(name, scope)
             case Store(pointer, index, expr):
                 target = self.pointers.get(pointer)
-                if target is None and pointer not in scope:
+                if target is None and pointer not in self.locals:
                     self.fail(f"store to unknown pointer '{pointer}'")
                 if target is not None and target.access == "read":
                     self.fail(f"store to '{pointer}', which is read only")
                 self.expression(index, scope)
                 self.expression(expr, scope)
-            case Map(index, extent, inner, _):
+            case Map(index, extent, inner, order):
+                self.known(order, ("any", "forward", "backward"), "order")
                 self.expression(extent, scope)
                 inside = set(scope)
                 self.index(index, inside)
@@ -301,12 +322,16 @@ class _Verifier:
                     self.index(index, inside)
                 self.body(inner, inside)
                 for result in results:
-                    if result.op not in REDUCTIONS:
-                        self.fail(f"'{result.op}' is not a reduction")
+                    self.known(result.op, REDUCTIONS, "reduction")
+                    self.known(result.dtype, DTYPES, "dtype")
                     self.expression(result.expr, inside)
+                    if result.op in ("argmax", "argmin"):
+                        self.known(result.term_dtype, DTYPES, "dtype")
+                        self.expression(result.position, inside)
                 for result in results:
                     self.define(result.name, scope)
-            case Scan(index, extent, inner, carries, after, _):
+            case Scan(index, extent, inner, carries, after, order):
+                self.known(order, ("forward", "backward"), "order of a scan")
                 self.expression(extent, scope)
                 inside = set(scope)
                 self.index(index, inside)
@@ -322,5 +347,8 @@ class _Verifier:
                 for text in (value, size, number):
                     self.expression(text, scope)
                 self.define(name, scope)
-            case Local(name, _, _, _):
+            case Local(name, dtype, _, kind):
+                self.known(dtype, DTYPES, "dtype")
+                self.known(kind, ("local", "shared"), "scope of a local array")
                 self.define(name, scope)
+                self.locals.add(name)
