@@ -3,7 +3,7 @@
 A group is a row program in the making: an iteration space (a list of axes), for every member the axes it runs along,
 and the set of axes that its reductions reduce. A member is *element-level* when it runs along all axes, *row-level*
 when it runs along all but the reduced ones; anything smaller is recomputed where it is needed and therefore must be
-cheap (or a scalar) and must not be wanted outside.
+cheap, or a scalar, or free of the innermost axis (then it is made once a row), and must not be wanted outside.
 
 Nodes are taken in topological order and merged into the group of each producer, as long as
 * the iteration spaces unify axis by axis (through permutes, broadcasts and unit axes, see `views.trace`), at most one
@@ -324,6 +324,7 @@ class _Fuser:
         """Every member is element-level, row-level, or cheap to compute again and wanted nowhere else."""
         every = frozenset(range(len(group.extents)))
         rows = every - group.reduced
+        innermost = self._innermost(group, every)
         for member in group.at:
             axes = group.axes_of(member)
             if axes == every or (axes == rows and member.op.kind != "reduction"):
@@ -332,9 +333,18 @@ class _Fuser:
                 return False
             if any(user not in group.at for user in self.users.get(member, ())):
                 return False
-            if axes and member.op.name not in CHEAP:
+            if axes and member.op.name not in CHEAP and (group.reduced or axes & innermost):
                 return False
         return True
+
+    def _innermost(self, group: Group, every: frozenset[int]) -> frozenset[int]:
+        """The axis that the inner loop of an elementwise group will run along: the last of its results' axes. What
+        does not change along it is computed once a row."""
+        for member in reversed(group.at):
+            if group.axes_of(member) == every:
+                axes = [axis for axis in group.out_axes(member) if axis is not None]
+                return frozenset(axes[-1:])
+        return every
 
     def _merge_siblings(self) -> None:
         """Merge groups that read one array along the same axes: the array is loaded once."""

@@ -29,6 +29,9 @@ PARKED = frozenset("""
 """.split())
 """Ops that are dearer than reading their result back from the cache."""
 
+ROW = 512
+"""Rows that are reduced and no longer than this have their length in the text: one block of a sum, no remainder."""
+
 
 @dataclass
 class Lowered:
@@ -71,6 +74,8 @@ class GroupLowering:
 
     def lower(self) -> Lowered:
         plan = self.accesses.arrange()
+        if self.group.reduced and plan.lanes == "inner":
+            self.parameters.largest_literal = ROW
         axes = []
         for position, number in enumerate(plan.outer):
             name = "i" if plan.flat else "row" if len(plan.outer) == 1 else f"row{position}"

@@ -13,15 +13,22 @@ from staticgraph.types import Size
 from .kernel_ir import Extent, Parameter, Pointer, Status
 from .program import Argument
 
+SMALL = 16
+
 BufferOf = Callable[[Tensor], int]
 """The number of the buffer that holds a node's value."""
 
 
 class Parameters:
-    """Collects pointers and extents in order of first use; the slot of each is its position."""
+    """Collects pointers and extents in order of first use; the slot of each is its position.
 
-    def __init__(self, buffer_of: BufferOf) -> None:
+    Static sizes up to `largest_literal` are written into the text, where they let loops be unrolled; larger ones are
+    arguments, so that programs that differ in nothing else share one kernel.
+    """
+
+    def __init__(self, buffer_of: BufferOf, largest_literal: int = SMALL) -> None:
         self.buffer_of = buffer_of
+        self.largest_literal = largest_literal
         self.parameters: list[Parameter] = []
         self.arguments: list[Argument] = []
         self.names: dict[Any, str] = {}
@@ -43,7 +50,7 @@ class Parameters:
 
     def extent(self, size: Size, literal: bool = True) -> str:
         """The size as a literal, or the name of an extent argument."""
-        if isinstance(size, int) and literal:
+        if isinstance(size, int) and literal and abs(size) <= self.largest_literal:
             return str(size)
         key = ("extent", size)
         if key not in self.names:
