@@ -153,6 +153,8 @@ def test_sizes_as_values() -> None:
 
 CUBES: tuple[tuple[int, ...], ...] = ((2, 3, 5), (1, 1, 1), (0, 3, 2), (3, 0, 2), (33, 1, 70), (1, 600, 3))
 AXES: tuple[tuple[int, ...], ...] = ((0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2))
+SIZES = ("bool", "int8", "uint16", "float32", "float64")
+"""Dtypes for what only moves elements: one of each size."""
 WHOLE = ("float32", "int64")
 """Dtypes that are tested along every axis; the rest take some."""
 NEED_ONE = ("max", "min", "argmax", "argmin")
@@ -230,7 +232,7 @@ def test_sorts(dtype: str) -> None:
 
 # Movement, gather, scatter, concat, pad.
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", SIZES)
 def test_views(dtype: str) -> None:
     x = sg.placeholder("x", ("a", "b", 6), dtype)
     a, b, _ = x.shape
@@ -246,7 +248,7 @@ def test_views(dtype: str) -> None:
     check(outputs, *({x: ordinary(dtype, shape)} for shape in ((0, 3, 6), (2, 3, 6))))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", SIZES)
 def test_joins(dtype: str) -> None:
     x, y = sg.placeholder("x", ("a", "b"), dtype), sg.placeholder("y", ("a", "c"), dtype)
     z = sg.placeholder("z", ("d", "b"), dtype)
@@ -258,7 +260,7 @@ def test_joins(dtype: str) -> None:
         check(outputs, {x: ordinary(dtype, (a, b)), y: ordinary(dtype, (a, c)), z: ordinary(dtype, (d, b))})
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", SIZES)
 def test_gathers_and_scatters(dtype: str) -> None:
     x, source = sg.placeholder("x", ("a", "b", "c"), dtype), sg.placeholder("source", ("a", "k", "c"), dtype)
     at, along = sg.placeholder("at", ("k",), "int64"), sg.placeholder("along", ("a", "k", "c"), "int16")
