@@ -34,6 +34,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from staticgraph.errors import VerificationError
 
@@ -52,6 +53,10 @@ SYNTAX = (ast.Expression, ast.Name, ast.Load, ast.Constant, ast.BinOp, ast.Unary
 """What an expression consists of, as Python's parser names it."""
 
 NUMBER = (bool, int, float)
+
+FORBIDDEN = (ast.Attribute, ast.Lambda, ast.NamedExpr, ast.Await, ast.JoinedStr, ast.ListComp, ast.GeneratorExp,
+             ast.SetComp, ast.DictComp, ast.Starred)
+"""Python that is outside of the kernel language."""
 
 REDUCTIONS = ("sum", "prod", "max", "min", "any", "all", "argmax", "argmin")
 
@@ -184,6 +189,22 @@ class KernelIR:
     name: str
     sections: tuple[Section, ...]
     lanes: str = "inner"
+
+
+@cache
+def unknown_in_formula(formula: str) -> str | None:
+    """What in an op's scalar formula the kernel language does not have, or None. Formulas may come from users."""
+    names = [f"operand{number}" for number in range(formula.count("{"))]
+    try:
+        tree = ast.parse(formula.format(*names), mode="eval")
+    except (SyntaxError, IndexError, KeyError, ValueError):
+        return formula
+    for node in ast.walk(tree):
+        if isinstance(node, FORBIDDEN):
+            return formula
+        if isinstance(node, ast.Name) and node.id not in FUNCTIONS and node.id not in names:
+            return node.id
+    return None
 
 
 def format_kernel(kernel: KernelIR) -> str:

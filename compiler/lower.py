@@ -19,7 +19,7 @@ from staticgraph.types import Size, product
 
 from .access import Access, GroupAccesses
 from .fusion import FusionResult, Group, is_inline
-from .kernel_ir import Axis, Check, Let, Map, Reduce, Result, Section, Statement, Store
+from .kernel_ir import Axis, Check, Let, Map, Reduce, Result, Section, Statement, Store, unknown_in_formula
 from .parameters import BufferOf, Parameters, cast, index_sum, literal
 from .program import Argument
 from .views import trace, view_of
@@ -332,6 +332,10 @@ class GroupLowering:
         if member.op.scalar is None:
             raise UnsupportedError(f"'{op}' has no scalar formula, so there is no kernel for it\n  "
                                    f"{member.type}   {member.location}")
+        unknown = unknown_in_formula(member.op.scalar)
+        if unknown is not None:
+            raise UnsupportedError(f"'{op}': the kernel language does not have '{unknown}', which its scalar formula "
+                                   f"uses\n  {member.type}   {member.location}")
         return self._let(op, member, member.op.scalar.format(*operands), body)
 
     def variables_of_iota(self, member: Tensor) -> str:
