@@ -195,6 +195,9 @@ LOGARITHMS = (
     rule("log1m-exp", either(p.log(-p.expm1(x)), p.log1p(-p.exp(x))),
          p.where(p.less(x, -math.log(2)), p.log1p(0 - p.exp(x)), p.log(0 - p.expm1(x))),
          why="1 - exp(x) cancels near 0 and rounds to 1 far from it"),
+    # 0 - -expm1(x) is expm1(x), spelled so that the rule does not meet itself again.
+    rule("log-expm1", p.log(p.expm1(x)),
+         p.where(p.greater(x, 1), x + p.log(0 - p.expm1(-x)), p.log(0 - -p.expm1(x))), why="exp overflows"),
     rule("log1p", p.log(1 + x), p.log1p(x), why="1 + x rounds x away"),
     rule("log1p-minus", p.log(1 - x), p.log1p(-x), why="1 - x rounds x away"),
     rule("log2-of-sum", p.log2(1 + x), p.log1p(x) * (1 / math.log(2)), why="1 + x rounds x away"),
