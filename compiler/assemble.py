@@ -328,7 +328,8 @@ def written(lowered: Lowered) -> set[int]:
 
 def kernel_name(lowered: Lowered) -> str:
     """What the kernel does: ``row_max_exp_sum_divide``."""
-    names = list(dict.fromkeys(name for name in lowered.names if name not in ("astype", "kept")))
+    names = list(dict.fromkeys(lowered.names))
+    names = [name for name in names if name != "astype"] or names
     shown = "_".join(names[:6]) + (f"_and_{len(names) - 6}_more" if len(names) > 6 else "")
     reduces = any(isinstance(statement, Reduce) for statement in lowered.section.body)
     prefix = ("column" if lowered.lanes == "parallel" else "row") if reduces else "map"
