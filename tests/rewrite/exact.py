@@ -99,6 +99,28 @@ def exact(output, feed):
         return values[id(output)]
 
 
+def exact_slope(output, leaf, values):
+    """The derivative of an elementwise formula of one variable at each value; nan where it has none."""
+    order = toposort([output])
+
+    def formula(value):
+        known = {}
+        for node in order:
+            inputs = [known[id(each)] for each in node.inputs]
+            if node is leaf:
+                known[id(node)] = value
+            elif node.op.name == "constant":
+                known[id(node)] = mpf(float(node.attrs["value"].flat[0]))
+            else:
+                known[id(node)] = inputs[0] if node.op.name == "broadcast_to" else real(
+                    ELEMENTWISE[node.op.name])(*inputs)
+        return known[id(output)]
+
+    with mp.workdps(DIGITS):
+        step = mpf(10) ** (-DIGITS // 3)
+        return [(formula(value + step) - formula(value - step)) / (2 * step) for value in map(mpf, values.tolist())]
+
+
 def errors(computed, reference):
     """The distance of each element from the exact value in units in the last place; nan for an undefined value."""
     result = np.empty(computed.shape)

@@ -19,7 +19,7 @@ from staticgraph.ops.elementwise import sigmoid, softplus
 from staticgraph.rewrite import stabilise
 from staticgraph.rewrite.rewriter import RuleSet, rewrite
 from staticgraph.rewrite.stability import CANONICAL, RULES
-from tests.rewrite.exact import errors, exact
+from tests.rewrite.exact import errors, exact, exact_slope
 
 ROWS = {"softmax", "softmax-shift", "softmax-log", "log-softmax", "log-softmax-difference", "logsumexp",
         "logsumexp-shift", "log-mean-exp", "variance", "log-of-picked"}
@@ -192,6 +192,22 @@ def test_rule_keeps_infinities_and_nan(rule, number, variant):
         lost = np.logical_or.reduce([np.isnan(array) for array in arrays.values()])
         lost = lost.any(axis=1) if lost.ndim == 2 else lost
         assert np.isnan(after[lost]).all()
+
+
+SLOPES = [each for each in CASES if each[0].name not in ROWS and each[1] == 0 and len(variables(each[0])) == 1]
+
+
+@pytest.mark.parametrize(("rule", "number", "variant"), SLOPES, ids=[each[0].name for each in SLOPES])
+def test_gradient_is_that_of_the_repaired_formula(rule, number, variant):
+    """Far from 0 and close to it the slope has its digits too: formulas are repaired before they are differentiated."""
+    sizes = np.array([1e-8, 1e-3, 0.3, 0.9, 3.0, 20.0, 90.0, 360.0, 700.0])
+    values = np.concatenate([sizes, -sizes])
+    written, feed = instantiate(rule, variant, {variables(rule)[0]: values}, "float64")
+    (leaf,) = feed
+    slopes = sg.evaluate(sg.stabilise(sg.grad(written, leaf, cotangent=1.0)), feed)
+    for value, slope, true in zip(values, slopes, exact_slope(written, leaf, values)):
+        if mp.isfinite(true) and abs(true) < 1e307:
+            assert abs(mp.mpf(float(slope)) - true) <= 1e-7 * abs(true) + mp.mpf("1e-300"), (value, slope, float(true))
 
 
 def test_table_is_well_formed():
