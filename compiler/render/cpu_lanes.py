@@ -1,11 +1,14 @@
-"""Reductions down the columns: when memory runs along the last parallel axis, `LANES` neighbouring columns are carried
-at once in local arrays, and the column runs in the innermost loop, so that loads are whole vectors.
+"""Reductions down the columns: when memory runs along the last parallel axis, a tile of neighbouring columns is carried
+at once in local arrays, and the column runs in the innermost loop, so that loads are whole vectors. Tiles are as wide
+as the first cache allows: a processor fetches ahead along long runs of memory, and each row of a tile is one run.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+import numpy as np
 
 from ..kernel_ir import Check, Let, Map, Reduce, Result, Section, Statement, Store
 from .cpu_text import (
@@ -23,13 +26,15 @@ from .cpu_text import (
 )
 
 COLUMN_BLOCK = 32
-LANES = 512
+LOCAL_BYTES = 24 * 1024
+MOST_LANES, FEWEST_LANES = 2048, 128
 
 
 def render_lanes(writer: Writer, section: Section) -> None:
     arrays = _lane_arrays(section.body)
+    lanes = _lane_count(arrays.values())
     for name, dtype in arrays.items():
-        writer.line(f"{name} = local_{dtype}({LANES})")
+        writer.line(f"{name} = local_{dtype}({lanes})")
     lane_axis = section.axes[-1]
     writer.line("point = start")
     writer.line("while point < stop:")
@@ -39,10 +44,15 @@ def render_lanes(writer: Writer, section: Section) -> None:
             writer.line(f"first = {lane_axis.name}")
         else:
             writer.line("first = point")
-        writer.line(f"width = min(min(stop - point, {lane_axis.extent} - first), {LANES})")
-        lanes = _Lanes(writer, frozenset(arrays), lane_axis.name)
-        lanes.body(section.body)
+        writer.line(f"width = min(min(stop - point, {lane_axis.extent} - first), {lanes})")
+        _Lanes(writer, frozenset(arrays), lane_axis.name).body(section.body)
         writer.line("point += width")
+
+
+def _lane_count(dtypes: Iterable[str]) -> int:
+    """Columns of a tile: a power of two for which the local arrays fill half of a first cache."""
+    room = LOCAL_BYTES // max(1, sum(np.dtype(dtype).itemsize for dtype in dtypes))
+    return max(FEWEST_LANES, min(MOST_LANES, 1 << max(0, room.bit_length() - 1)))
 
 
 def _lane_arrays(body: Sequence[Statement]) -> dict[str, str]:
