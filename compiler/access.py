@@ -40,13 +40,15 @@ class Arrangement:
 
 
 class GroupAccesses:
-    """The accesses of a group: `loads` by member and number of the operand, `stores` by member."""
+    """The accesses of a group: `loads` by member and number of the operand, `stores` by member. `ramps` are members
+    that count along an axis, which for that reason stays an axis of its own."""
 
     def __init__(self, group: Group, fused: FusionResult, stored: Sequence[Tensor]) -> None:
         self.group = group
         self.fused = fused
         self.loads: dict[tuple[Tensor, int], Access] = {}
         self.stores: dict[Tensor, Access] = {}
+        self.ramps: dict[Tensor, Access] = {}
         self._collect(stored)
 
     def arrange(self) -> Arrangement:
@@ -65,13 +67,16 @@ class GroupAccesses:
         rank = len(self.group.extents)
         for member in self.fused.members(self.group):
             axes = self.group.at[member]
+            if member.op.name == "iota":
+                self.ramps[member] = _ramp(member, axes[member.attrs["axis"]], rank)
             for number, operand in enumerate(member.inputs):
                 base, _ = trace(operand, lambda each: each in self.fused.copied)
-                if is_inline(base) or base in self.group.at:
-                    continue
                 if member.op.kind == "gather" and number == 0:
                     self.loads[member, 0] = self._gather_source(member, axes, rank)
-                elif member.op.kind == "gather":
+                    continue
+                if is_inline(base) or base in self.group.at:
+                    continue
+                if member.op.kind == "gather":
                     shape_axes = gather_index_axes(member, tuple(range(operand.ndim))) or ()
                     own_axes = [axes[axis] for axis in shape_axes if axis is not None]
                     self.loads[member, number] = self._operand(operand, own_axes, rank)
@@ -88,8 +93,7 @@ class GroupAccesses:
                 return Access(base, 0, (0,) * rank)
             assert through is not None
             upper = through[base.attrs["axis"]]
-            axis = None if upper is None else axes[upper]
-            return Access(base, 0, tuple(1 if number == axis else 0 for number in range(rank)))
+            return _ramp(base, None if upper is None else axes[upper], rank)
         view = view_of(operand, self.fused.is_buffer)
         assert view is not None, "needs_copy has written out what strides cannot express"
         return Access(view.base, view.offset, spread(axes, view.strides, rank))
@@ -120,7 +124,7 @@ class GroupAccesses:
 
     def _collapse(self, order: list[int]) -> list[list[int]]:
         """Runs of neighbouring axes that every access walks through as if they were one."""
-        accesses = [*self.loads.values(), *self.stores.values()]
+        accesses = [*self.loads.values(), *self.stores.values(), *self.ramps.values()]
         runs: list[list[int]] = []
         for axis in order:
             previous = runs[-1][-1] if runs else None
@@ -146,6 +150,11 @@ class GroupAccesses:
             if access.strides[last_inner] != 0 and access.strides[last_outer] != 0:
                 votes += 1 if access.strides[last_outer] == 1 else -1 if access.strides[last_inner] == 1 else 0
         return "parallel" if votes > 0 else "inner"
+
+
+def _ramp(node: Tensor, axis: int | None, rank: int) -> Access:
+    """The access whose index counts along an axis of the group."""
+    return Access(node, 0, tuple(int(number == axis) for number in range(rank)))
 
 
 def spread(axes: Sequence[int | None], strides: Sequence[Size], rank: int) -> tuple[Size, ...]:

@@ -29,6 +29,8 @@ PARKED = frozenset("""
 """.split())
 """Ops that are dearer than reading their result back from the cache."""
 
+INT64_MAX = 2**63 - 1
+
 ROW = 512
 """Rows that are reduced and no longer than this have their length in the text: one block of a sum, no remainder."""
 
@@ -274,8 +276,7 @@ class GroupLowering:
         if base in self.fused.inlined:
             if base.op.name != "iota":
                 return self._free_scalar(base)
-            text = self._index(access)
-            return text if str(base.dtype) == "int64" else f"{base.dtype}({text})"
+            return self._ramp(base, access)
         return self._load(access, loads, body)
 
     def _free_scalar(self, node: Tensor) -> str:
@@ -312,16 +313,17 @@ class GroupLowering:
         """Append what computes the member; the name of its value."""
         op = member.op.name
         if op == "iota":
-            text = self.variables_of_iota(member)
-            return self._let(op, member, text, body)
+            return self._let(op, member, self._ramp(member, self.accesses.ramps[member]), body)
         if member.op.kind == "gather":
             return self._gather(member, values, loads, body)
         operands = [self._operand_value(member, number, values, loads, body) for number in range(len(member.inputs))]
         if op == "check_index":
             size = self.parameters.extent(member.attrs["size"], literal=False)
             self.parameters.status()
-            name = self._name("index")
-            body.append(Check(name, operands[0], size, self.parameters.check(self.check_of(member))))
+            name, value = self._name("index"), operands[0]
+            if str(member.inputs[0].dtype) == "uint64":
+                value = f"minimum({value}, uint64({INT64_MAX}))"  # as an int64 it would count from the back
+            body.append(Check(name, value, size, self.parameters.check(self.check_of(member))))
             return name
         return self._formula(member, operands, body)
 
@@ -338,10 +340,10 @@ class GroupLowering:
                                    f"uses\n  {member.type}   {member.location}")
         return self._let(op, member, member.op.scalar.format(*operands), body)
 
-    def variables_of_iota(self, member: Tensor) -> str:
-        axis = self.group.at[member][member.attrs["axis"]]
-        text = "0" if axis is None else self.variables[axis]
-        return text if str(member.dtype) == "int64" else f"{member.dtype}({text})"
+    def _ramp(self, node: Tensor, access: Access) -> str:
+        """The index that counts along the access's axis, in the iota's dtype."""
+        text = self._index(access)
+        return text if str(node.dtype) == "int64" else f"{node.dtype}({text})"
 
     def _let(self, stem: str, member: Tensor, expr: str, body: list[Statement]) -> str:
         name = self._name(stem)

@@ -55,7 +55,7 @@ class Writer:
 
 def typed(expr: str, dtype: str) -> str:
     """The expression brought to its dtype where Numba would widen it."""
-    plain = re.fullmatch(r"\w+(\[[^\]]*\])?", expr) or expr.startswith(f"{dtype}(")
+    plain = re.fullmatch(rf"\w+(\[[^\]]*\])?|{dtype}\([^()]*\)", expr)
     return f"{dtype}({expr})" if dtype in NARROW and not plain else expr
 
 
@@ -132,7 +132,8 @@ def coordinates(writer: Writer, section: Section, point: str) -> None:
 
 
 def write_check(writer: Writer, check: Check) -> None:
-    """An index counted from the front; one out of range is reported and replaced by 0, which is safe to load."""
+    """An index counted from the front. One out of range is reported and ends the kernel: there may be nothing that is
+    safe to load in its place."""
     name = check.name
     writer.line(f"{name} = int64({check.value})")
     writer.line(f"if {name} < 0:")
@@ -141,4 +142,4 @@ def write_check(writer: Writer, check: Check) -> None:
     writer.line(f"if {name} < 0 or {name} >= {check.size}:")
     with writer:
         writer.line(f"fail(status, {check.number}, int64({check.value}), {check.size})")
-        writer.line(f"{name} = 0")
+        writer.line("return")

@@ -1,0 +1,61 @@
+"""Graphs that were once compiled wrongly, or that go for an assumption of the compiler: all against the NumPy meaning."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import staticgraph as sg
+from staticgraph.op import registry
+from staticgraph.tensor import Tensor
+
+from .compare import check
+
+
+def ramp(shape: tuple[int, ...], axis: int, dtype: str = "int64") -> Tensor:
+    node: Tensor = registry["iota"](shape=shape, axis=axis, dtype=np.dtype(dtype))
+    return node
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"])
+def test_a_literal_on_the_left_wraps_around_before_it_is_used(dtype: str) -> None:
+    x = sg.placeholder("x", ("n",), dtype)
+    limits = np.iinfo(dtype)
+    low, high = (sg.constant(limit, dtype) for limit in (limits.min, limits.max))
+    values = np.array([limits.min, limits.max, 0, 1, 2, 100], dtype)
+    check({"low": (low - x) // 2, "high": (high + x) // 2, "wide": sg.astype(high + x, "float64"), "less": high + x < 3,
+           "shift": (high * x) >> 1}, {x: values})
+
+
+def test_gathers_from_a_constant_of_one_element() -> None:
+    i = sg.placeholder("i", ("n",), "int64")
+    x = sg.placeholder("x", ("m",), "float32")
+    spread = sg.broadcast_to(sg.constant(np.float32(2)) * x.shape[0], (3, 4))
+    check({"alone": sg.take(sg.constant([5.0]), i), "spread": sg.take(sg.full((7,), 2.5, "float32"), i),
+           "size": sg.take(spread, i, axis=1), "used": sg.sum(sg.exp(sg.take(sg.constant([0.5]), i)))},
+          {i: np.array([0, 0, -1]), x: np.ones(4, np.float32)}, {i: np.zeros(0, np.int64), x: np.ones(1, np.float32)},
+          bounds={"used": 4})
+
+
+def test_ramps_of_several_axes_that_are_stored() -> None:
+    x = sg.placeholder("x", (3, 4), "int64")
+    along, down = ramp((3, 4), 1), ramp((3, 4), 0)
+    check({"along": along, "down": down, "sum": along + x, "flipped": sg.flip(along, 1) * x, "sums": sg.sum(down * x, 1),
+           "one": ramp((1, 4), 0), "float": sg.flip(ramp((3, 4), 0, "float32")) + x},
+          {x: np.arange(12).reshape(3, 4)})
+
+
+def test_an_index_out_of_range_loads_nothing() -> None:
+    x = sg.placeholder("x", ("n", 1 << 22), "float64")
+    i = sg.placeholder("i", ("m",), "int64")
+    taken = sg.compile([x, i], sg.sum(sg.take(x, i, axis=0)))
+    with pytest.raises(sg.errors.OutOfRangeError, match="index 0 is out of range for axis 0 of size 0"):
+        taken(np.ones((0, 1 << 22)), np.zeros(5, np.int64))
+
+
+def test_huge_unsigned_indices_do_not_count_from_the_back() -> None:
+    x = sg.placeholder("x", ("n",), "float64")
+    i = sg.placeholder("i", ("m",), "uint64")
+    taken = sg.compile([x, i], sg.take(x, i))
+    with pytest.raises(sg.errors.OutOfRangeError, match="out of range for size 4"):
+        taken(np.ones(4), np.array([2**64 - 1], np.uint64))
