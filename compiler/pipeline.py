@@ -5,7 +5,7 @@
 
 `PASSES` is the graph part: each pass takes outputs and gives outputs of the same types, which is verified after each.
 `STATICGRAPH_DEBUG` shows the work on stderr (1: passes and times, 2: also what rules did, 3: also the graph after each
-pass, 4: also kernel IR, 5: also sources); `STATICGRAPH_DUMP=folder` writes all of it as files.
+pass, 4: also the schedule and kernel IR, 5: also sources); `STATICGRAPH_DUMP=folder` writes all of it as files.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from .program import GraphRecord, Guard, InputSpec, OutputSpec, PassRecord, Prog
 from .record import Recorder, output_names
 from .schedule import Schedule, Scheduler
 from .target import Target
+from .verify import enabled, format_schedule, verify_graph, verify_schedule
 from .views import below_reshapes
 
 GraphPass = Callable[[list[Tensor]], tuple[list[Tensor], list[str]]]
@@ -96,6 +97,8 @@ def _run_pass(name: str, graph_pass: GraphPass, roots: list[Tensor], compilation
     for old, new in zip(roots, after, strict=True):
         if old.dtype != new.dtype or old.ndim != new.ndim:
             raise VerificationError(f"pass '{name}' turned {old.type} into {new.type}")
+    if enabled():
+        verify_graph(after, primitive=name != "stabilise")
     record = PassRecord(name, before, len(toposort(after)), seconds, tuple(remarks))
     compilation.records.append(record)
     compilation.graphs[name] = after
@@ -114,6 +117,8 @@ def _back_end(compilation: Compilation, roots: list[Tensor], guards: list[Guard]
     updates = dict(zip(compilation.updates, values, strict=True))
     schedule = Scheduler(fused, compilation.inputs, compilation.variables, stored, updates).run()
     compilation.schedule = schedule
+    if enabled():
+        verify_schedule(schedule)
     middle = time.perf_counter()
     compilation.records.append(PassRecord("fuse", len(order), len(schedule.steps), middle - started))
     parts = Assembler(schedule, compilation.target).run()
@@ -226,10 +231,14 @@ class Debug:
         for record in compilation.records[-2:]:
             self.say(1, f"staticgraph: {record.name}: {record.nodes_before} -> {record.nodes_after}, "
                         f"{record.seconds * 1e3:.1f} ms")
+        assert compilation.schedule is not None
+        if self.level >= 4:
+            self.say(4, format_schedule(compilation.schedule))
         self.say(4, "\n".join(parts.kernel_texts))
         for kernel in parts.kernels:
             self.say(5, kernel.text)
         if self.folder:
+            self.write("schedule.txt", format_schedule(compilation.schedule))
             self.write("kernels.ir.txt", "\n".join(parts.kernel_texts))
             for kernel in parts.kernels:
                 self.write(f"k_{kernel.key[:16]}_{kernel.name}.py", kernel.text)

@@ -165,13 +165,7 @@ class Scheduler:
         return list(found)
 
     def _bases(self, node: Tensor) -> list[Tensor]:
-        """The nodes below the views that this one reads."""
-        bases = []
-        for operand in node.inputs:
-            while operand.op.kind == "view" and operand not in self.fused.copied:
-                operand = operand.inputs[0]
-            bases.append(operand)
-        return bases
+        return bases(self.fused, node)
 
     # Steps.
 
@@ -282,3 +276,13 @@ class Scheduler:
                 source = saved
             copies.append(PlannedStep(CopyWork(source, self.buffer_of[variable], value), "commit"))
         return copies
+
+
+def bases(fused: FusionResult, node: Tensor) -> list[Tensor]:
+    """For each operand of a node the node below the views that it reads."""
+    found = []
+    for operand in node.inputs:
+        while operand.op.kind == "view" and operand not in fused.copied:
+            operand = operand.inputs[0]
+        found.append(operand)
+    return found

@@ -27,6 +27,7 @@ def kernel_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STATICGRAPH_CACHE_DIR", str(folder))
         patch.delenv("STATICGRAPH_CACHE", raising=False)
+        patch.setenv("STATICGRAPH_VERIFY", "1")     # every pass is held to its rules, in all tests
         patch.delenv("STATICGRAPH_DEBUG", raising=False)
         patch.delenv("STATICGRAPH_DUMP", raising=False)
         yield folder
