@@ -53,6 +53,9 @@ from .cpu_text import (
 )
 
 BLOCK = 512
+STRIP = 64
+"""What a vector loop takes at a time. The elements left over are a block of their own: added one by one to the sum of
+all others they would each round at its size."""
 """Elements of a row that are added up before a compensated addition."""
 
 
@@ -192,10 +195,15 @@ def _render_scan(writer: Writer, scan: Scan) -> None:
 
 # Reductions along a row.
 
+def _is_one_block(extent: str) -> bool:
+    """Whether so many elements are added up at once: then there is nothing to join."""
+    return extent.isdigit() and (int(extent) < STRIP or (int(extent) <= BLOCK and int(extent) % STRIP == 0))
+
+
 def _render_reduce(writer: Writer, reduce: Reduce) -> None:
     compensated = any(is_compensated(result) for result in reduce.results)
     index, extent = reduce.loops[-1]
-    blocked = compensated and not (extent.isdigit() and int(extent) <= BLOCK and len(reduce.loops) == 1)
+    blocked = compensated and not (len(reduce.loops) == 1 and _is_one_block(extent))
     for result in reduce.results:
         writer.line(f"{accumulator(result)} = {start_value(result)}")
         if result.op in ("argmax", "argmin"):
@@ -207,12 +215,16 @@ def _render_reduce(writer: Writer, reduce: Reduce) -> None:
         writer.line(f"for {outer} in range({size}):")
         writer.depth += 1
     if blocked:
-        writer.line(f"for {index}_block in range(0, {extent}, {BLOCK}):")
+        writer.line(f"{index}_stop = 0")
+        writer.line(f"while {index}_stop < {extent}:")
         writer.depth += 1
+        writer.line(f"{index}_block = {index}_stop")
+        writer.line(f"{index}_stop += max(min({extent} - {index}_block, {BLOCK}) & -{STRIP}, "
+                    f"min({extent} - {index}_block, {STRIP - 1}))")
         for result in reduce.results:
             if is_compensated(result):
                 writer.line(f"{result.name}_part = {start_value(result)}")
-        writer.line(f"for {index} in range({index}_block, min({index}_block + {BLOCK}, {extent})):")
+        writer.line(f"for {index} in range({index}_block, {index}_stop):")
     else:
         writer.line(f"for {index} in range({extent}):")
     with writer:

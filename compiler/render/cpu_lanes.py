@@ -25,7 +25,7 @@ from .cpu_text import (
     write_check,
 )
 
-COLUMN_BLOCK = 32
+COLUMN_BLOCK = 16
 LOCAL_BYTES = 24 * 1024
 MOST_LANES, FEWEST_LANES = 2048, 128
 
