@@ -208,3 +208,39 @@ class TestCompile:
                 sg.compile([], updates={variable: value})
         with pytest.raises(sg.DTypeError, match="does not fit into int32"):
             sg.compile([], updates={count: 2**40})
+
+
+class TestBranchesNotTaken:
+    """Gradients of where, maximum, minimum and clip do not leak nan from what was not chosen."""
+
+    @pytest.mark.parametrize(("formula", "at", "expected"), [
+        (lambda v: sg.maximum(sg.log(v), -10.0), [0.0, 0.5, 2.0], [0, 2, 0.5]),
+        (lambda v: sg.maximum(0.5, sg.sqrt(v)), [0.0, 0.1, 1.0], [0, 0, 0.5]),
+        (lambda v: sg.minimum(1 / v, 3.0), [0.0, 0.1, 1.0], [0, 0, -1]),
+        (lambda v: sg.clip(sg.log(v), -2, 2), [0.0, 2.0, 100.0], [0, 0.5, 0]),
+        (lambda v: sg.maximum(sg.minimum(1 / v, 4.0), sg.sqrt(v)), [0.0, 4.0, 0.5], [0, 0.25, -4]),
+        (lambda v: sg.where(v > 1, sg.where(v < 50, sg.log(v - 1), 1.0), sg.where(v > 0, 1 / v, 0.0)),
+         [0.0, 1.0, 2.0], [0, -1, 1]),
+        (lambda v: sg.where(v > 0, sg.log(v), 0) + sg.where(v > 1, sg.log(v) * 2, 0), [0.0, 0.5, 2.0], [0, 2, 1.5]),
+        (lambda v: sg.where(v > 0, sg.nn.gelu(sg.log(v)), 0), [0.0, 1.0, 1.0], [0, 0.5, 0.5]),
+        (lambda v: sg.where(sg.sum(v) > 0, sg.sum(sg.log(v)), 0.0), [0.0, 0.0, -1.0], [0, 0, 0]),
+        (lambda v: sg.where(sg.sum(v) > 0, sg.max(sg.sqrt(v)), 0.0), [0.0, 0.0, -1.0], [0, 0, 0]),
+        (lambda v: sg.where(v[1:] > 0, sg.log(v)[1:], 0.0), [1.0, 0.0, 2.0], [0, 0, 0.5]),
+        (lambda v: sg.where(sg.stack([v, v]) > 0, sg.stack([sg.log(v), sg.sqrt(v)]), 0), [0.0, 1.0, 4.0],
+         [0, 1.5, 0.5]),
+        (lambda v: sg.where(sg.repeat(v, 2) > 0, sg.repeat(sg.log(v), 2), 0), [0.0, 1.0, 4.0], [0, 2, 0.5]),
+        (lambda v: sg.where(np.array([[False, False], [True, False], [True, True]]), sg.log(v)[:, None], 0),
+         [0.0, 1.0, 2.0], [0, 1, 1]),
+        (lambda v: v / sg.maximum(sg.sqrt(sg.sum(v * v)), 1.0), [0.0, 0.0, 0.0], [1, 1, 1]),
+    ])
+    def test_add_exactly_zero(self, formula: Any, at: list[float], expected: list[float]) -> None:
+        v = sg.placeholder("v", (3,), "float64")
+        y = sg.sum(formula(v))
+        np.testing.assert_allclose(both(sg.grad(y, v), {v: np.array(at)}), expected, atol=1e-15)
+        second = sg.grad(sg.sum(sg.grad(y, v)), v, unconnected="zero")
+        assert np.isfinite(sg.evaluate(second, {v: np.array(at)})).all()
+        inside = {v: np.array([0.3, 0.7, 1.9])}
+        sg.verify_grad(y, v, inside)
+        slope = np.array([1.0, -2.0, 0.5])
+        np.testing.assert_allclose(both(sg.jvp(y, v, slope, unconnected="zero")[0], inside),
+                                   sg.evaluate(sg.grad(y, v), inside) @ slope)

@@ -234,17 +234,18 @@ where: Op = primitive("where", doc="where(condition, x, y): x where the conditio
                   examples=(((_MASK, _ANY, _OTHER), {}),))
 
 
-def _winner(ct: Tensor, wins: Tensor, ties: Tensor) -> Tensor:
-    return where(wins, ct, where(ties, 0.5 * ct, 0))
+def _winner(ct: Tensor, chosen: Tensor, ties: Tensor) -> Tensor:
+    # The mask stands outside, where the reverse pass sees it: what was not chosen may have an infinite derivative.
+    return where(chosen, where(ties, 0.5 * ct, ct), 0)
 
 
 maximum = primitive("maximum", doc="The larger operand; nan if either is. Ties share the gradient.",
                     infer=elementwise, operands="promote", ref=np.maximum, scalar="maximum({0}, {1})",
-                    vjp=lambda ct, y, a, b: (_winner(ct, a > b, a == b), _winner(ct, b > a, a == b)),
+                    vjp=lambda ct, y, a, b: (_winner(ct, a >= b, a == b), _winner(ct, b >= a, a == b)),
                     examples=_two_any)
 minimum = primitive("minimum", doc="The smaller operand; nan if either is. Ties share the gradient.",
                     infer=elementwise, operands="promote", ref=np.minimum, scalar="minimum({0}, {1})",
-                    vjp=lambda ct, y, a, b: (_winner(ct, a < b, a == b), _winner(ct, b < a, a == b)),
+                    vjp=lambda ct, y, a, b: (_winner(ct, a <= b, a == b), _winner(ct, b <= a, a == b)),
                     examples=_two_any)
 copysign: Op = primitive("copysign", doc="The size of a with the sign of b.", infer=floating, operands="float",
                      ref=np.copysign, scalar="copysign({0}, {1})",
