@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..target import Target
+from .cpu_text import header, typed
 
 DEPTH = 256
 """Steps of k in one packed panel of b: with WIDE columns it fits the second level of cache beside a block of a."""
@@ -81,12 +82,8 @@ def _plain_text(name: str, dtype: str) -> str:
     """Integers wrap around; a bool is whether any pair of factors is True. The sums run along whole rows of c."""
     zero = "False" if dtype == "bool" else f"{dtype}(0)"
     add = "c[place + j] or (factor and b[right + j * b_col])" if dtype == "bool" else \
-        f"{dtype}(c[place + j] + factor * b[right + j * b_col])"
-    literal = "" if dtype == "bool" else f"{dtype}, "
-    return f"""\
-from staticgraph.runtime.cpu.language import {literal}extent, pointer_{dtype}
-
-
+        typed("c[place + j] + factor * b[right + j * b_col]", dtype)
+    text = f"""\
 def {name}(args, start, stop):
     a, b, c = pointer_{dtype}(args, 0), pointer_{dtype}(args, 1), pointer_{dtype}(args, 2)
     m, n, k = extent(args, 4), extent(args, 5), extent(args, 6)
@@ -104,3 +101,4 @@ def {name}(args, start, stop):
             for j in range(n):
                 c[place + j] = {add}
 """
+    return header(text) + text

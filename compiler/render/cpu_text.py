@@ -6,6 +6,7 @@ joined with compensated addition. So a float32 sum is at least as accurate as Nu
 
 from __future__ import annotations
 
+import ast
 import re
 
 from ..kernel_ir import Check, Result, Section
@@ -16,6 +17,8 @@ PYTHON = frozenset("""
     def for in range while if else and or not min max True False is return
 """.split())
 WORD = re.compile(r"[A-Za-z_]\w*")
+WRAPPING: dict[type[ast.operator], str] = {ast.Add: "wrapping_add", ast.Sub: "wrapping_subtract",
+                                           ast.Mult: "wrapping_multiply"}
 _LOWEST = {"bool": "False", "int8": "-128", "int16": "-32768", "int32": "-2147483648",
            "int64": "-9223372036854775807 - 1", "uint8": "0", "uint16": "0", "uint32": "0", "uint64": "0",
            "float32": "-inf", "float64": "-inf"}
@@ -26,7 +29,9 @@ _HIGHEST = {"bool": "True", "int8": "127", "int16": "32767", "int32": "214748364
 
 def header(text: str) -> str:
     """The import line for the kernel-language names in `text`."""
-    defined = set(re.findall(r"^\s*([A-Za-z_]\w*) =", text, re.M)) | set(re.findall(r"for (\w+) in", text))
+    defined = set(re.findall(r"for (\w+) in", text))
+    for targets in re.findall(r"^\s*([A-Za-z_][\w, ]*) =", text, re.M):
+        defined.update(WORD.findall(targets))
     names = {word for word in WORD.findall(re.sub(r"#.*", "", text))} - defined - PYTHON - {"args", "start", "stop"}
     names -= set(re.findall(r"def (\w+)\(", text))
     names = {name for name in names if not re.fullmatch(r"e\d*", name)}
@@ -54,9 +59,36 @@ class Writer:
 
 
 def typed(expr: str, dtype: str) -> str:
-    """The expression brought to its dtype where Numba would widen it."""
+    """The expression brought to its dtype where Numba would widen it, and wrapping around where Numba would not."""
+    if dtype == "int64":
+        return _wrapping(expr)
     plain = re.fullmatch(rf"\w+(\[[^\]]*\])?|{dtype}\([^()]*\)", expr)
     return f"{dtype}({expr})" if dtype in NARROW and not plain else expr
+
+
+def _wrapping(expr: str) -> str:
+    if not re.search(r"[-+*]", re.sub(r"\[[^\]]*\]|\(-\d+\)", "", expr)):
+        return expr
+    return ast.unparse(_Wrapping().visit(ast.parse(expr, mode="eval")))
+
+
+class _Wrapping(ast.NodeTransformer):
+    """Operators as functions that wrap around. To Numba's own, an int64 that overflows is undefined: right for indices,
+    wrong for values."""
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
+        return node
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
+        self.generic_visit(node)
+        name = WRAPPING.get(type(node.op))
+        return ast.Call(ast.Name(name), [node.left, node.right], []) if name else node
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.expr:
+        if not isinstance(node.op, ast.USub) or isinstance(node.operand, ast.Constant):
+            return node
+        self.generic_visit(node)
+        return ast.Call(ast.Name("wrapping_subtract"), [ast.Constant(0), node.operand], [])
 
 
 def is_compensated(result: Result) -> bool:

@@ -114,7 +114,23 @@ def shift_right(x: Value, count: Value) -> Value:
     return x >> select(excess, x.bits - 1, count)
 
 
+def wrapping_add(x: Value, y: Value) -> Value:
+    """x + y, modulo 2**64 on int64, where Numba's own + leaves an overflow undefined"""
+    return x + y
+
+
+def wrapping_subtract(x: Value, y: Value) -> Value:
+    """x - y, wrapping around like wrapping_add"""
+    return x - y
+
+
+def wrapping_multiply(x: Value, y: Value) -> Value:
+    """x * y, wrapping around like wrapping_add"""
+    return x * y
+
+
 FUNCTIONS = {
     **{body.__name__: function(body.__name__, body, 2, accepts=is_number) for body in (floor_divide, remainder, power)},
-    **{body.__name__: function(body.__name__, body, 2, accepts=_is_integer) for body in (shift_left, shift_right)},
+    **{body.__name__: function(body.__name__, body, 2, accepts=_is_integer)
+       for body in (shift_left, shift_right, wrapping_add, wrapping_subtract, wrapping_multiply)},
 }

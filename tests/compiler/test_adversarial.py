@@ -27,6 +27,16 @@ def test_a_literal_on_the_left_wraps_around_before_it_is_used(dtype: str) -> Non
            "shift": (high * x) >> 1}, {x: values})
 
 
+def test_int64_overflows_wrap_around_in_chains() -> None:
+    x, y = (sg.placeholder(name, ("n",), "int64") for name in "xy")
+    limits = np.iinfo(np.int64)
+    values = np.array([limits.min, limits.max, 0, 1, -1, 6364136223846793005])
+    left, right = (each.ravel() for each in np.meshgrid(values, values))
+    check({"sum": x + y < x, "difference": (x - y) // 3, "product": (x * 3) // 3, "negative": sg.abs(-x) < 0,
+           "running": sg.cumulative_sum(x) < 0, "hash": ((x * 6364136223846793005 + y) >> 33) * x,
+           "matrix": sg.expand_dims(x, 0) @ sg.expand_dims(y, 1)}, {x: left, y: right})
+
+
 def test_gathers_from_a_constant_of_one_element() -> None:
     i = sg.placeholder("i", ("n",), "int64")
     x = sg.placeholder("x", ("m",), "float32")
