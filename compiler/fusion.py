@@ -357,7 +357,8 @@ class _Fuser:
                 if axes is not None and not is_inline(base) and base not in self.inlined:
                     readers.setdefault(base, []).append((group, tuple(
                         None if axis is None else group.at[node][axis] for axis in axes)))
-        for uses in readers.values():
+        for every in readers.values():
+            uses = list(dict.fromkeys(every))
             for number, (first, first_axes) in enumerate(uses):
                 for second, second_axes in uses[number + 1:]:
                     self._merge_pair(first, first_axes, second, second_axes)
