@@ -17,13 +17,18 @@ from .fusion import FusionResult, Group, gather_index_axes, is_inline
 from .views import contiguous_strides, trace, view_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Access:
     """Where a value lies: in the buffer of `base`, `offset` elements in, `strides` along the group's axes."""
 
     base: Tensor
     offset: Size
     strides: tuple[Size, ...]
+
+    @property
+    def key(self) -> tuple[int, Size, tuple[Size, ...]]:
+        """Equal for accesses to the same elements. Tensors are compared by identity, never by ``==``."""
+        return id(self.base), self.offset, self.strides
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from .target import Target
 from .views import View, contiguous_strides, reshape_strides, view_of
 
 
-@dataclass
+@dataclass(eq=False)
 class Parts:
     """What the Program is made of."""
 
@@ -46,7 +46,7 @@ class Parts:
     nodes_of_step: tuple[tuple[Tensor, ...], ...]
 
 
-@dataclass
+@dataclass(eq=False)
 class _Draft:
     """A step before buffers have addresses."""
 

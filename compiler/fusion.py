@@ -76,7 +76,7 @@ class Group:
         return [axis for axis in range(len(self.extents)) if axis not in self.reduced]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FusionResult:
     """Groups in no particular order; `group_of` for every fused node; `copied` are the views to be written out;
     `users` of each node that owns a value, views skipped; `roots` are wanted by the caller."""

@@ -31,6 +31,9 @@ PARKED = frozenset("""
 
 INT64_MAX = 2**63 - 1
 
+Loads = dict[tuple[int, Size, tuple[Size, ...]], str]
+"""Names of values that are loaded already, by `Access.key`."""
+
 ROW = 512
 """Rows that are reduced and no longer than this have their length in the text: one block of a sum, no remainder."""
 
@@ -68,7 +71,7 @@ class GroupLowering:
         self.prelude: list[Statement] = []
         self.row_body: list[Statement] = []
         self.values: dict[Tensor, str] = {}
-        self.loads: dict[Access, str] = {}
+        self.loads: Loads = {}
         self.names: list[str] = []
         self.counter = 0
 
@@ -117,7 +120,7 @@ class GroupLowering:
         """The node below the views that an operand is."""
         return trace(operand, lambda each: each in self.fused.copied)[0]
 
-    def _emit_elements(self, members: Sequence[Tensor], values: dict[Tensor, str], loads: dict[Access, str],
+    def _emit_elements(self, members: Sequence[Tensor], values: dict[Tensor, str], loads: Loads,
                        body: list[Statement]) -> None:
         for member in members:
             if member not in values:
@@ -242,7 +245,7 @@ class GroupLowering:
                     stack.append(base)
         return [member for member in self.members if member in needed and member.op.kind != "reduction"]
 
-    def _result(self, member: Tensor, values: dict[Tensor, str], loads: dict[Access, str],
+    def _result(self, member: Tensor, values: dict[Tensor, str], loads: Loads,
                 body: list[Statement]) -> Result:
         operand = self._operand_value(member, 0, values, loads, body)
         position = ""
@@ -263,7 +266,7 @@ class GroupLowering:
                  for axis in self.variables if access.strides[axis] != 0]
         return index_sum(terms)
 
-    def _operand_value(self, member: Tensor, number: int, values: dict[Tensor, str], loads: dict[Access, str],
+    def _operand_value(self, member: Tensor, number: int, values: dict[Tensor, str], loads: Loads,
                        body: list[Statement]) -> str:
         base = self._below(member.inputs[number])
         if base.op.name == "size_of":
@@ -295,20 +298,20 @@ class GroupLowering:
     def _converted_size(self, node: Tensor) -> str:
         return self.parameters.extent(node.attrs["size"], literal=False)
 
-    def _load(self, access: Access, loads: dict[Access, str], body: list[Statement]) -> str:
+    def _load(self, access: Access, loads: Loads, body: list[Statement]) -> str:
         if all(stride == 0 for stride in access.strides):
             loads, body = self.loads, self.prelude
         elif body is not self.row_body and all(access.strides[axis] == 0 for axis in self.inner_axes):
             loads, body = self.loads, self.row_body
-        name = loads.get(access)
+        name = loads.get(access.key)
         if name is None:
             pointer = self.parameters.pointer(access.base, access.offset, "read")
             name = self._name(f"{pointer}v")
             body.append(Let(name, str(access.base.dtype), f"{pointer}[{self._index(access)}]"))
-            loads[access] = name
+            loads[access.key] = name
         return name
 
-    def _value(self, member: Tensor, values: dict[Tensor, str], loads: dict[Access, str],
+    def _value(self, member: Tensor, values: dict[Tensor, str], loads: Loads,
                body: list[Statement]) -> str:
         """Append what computes the member; the name of its value."""
         op = member.op.name
@@ -351,7 +354,7 @@ class GroupLowering:
         body.append(Let(name, str(member.dtype), expr))
         return name
 
-    def _gather(self, member: Tensor, values: dict[Tensor, str], loads: dict[Access, str],
+    def _gather(self, member: Tensor, values: dict[Tensor, str], loads: Loads,
                 body: list[Statement]) -> str:
         index = self._operand_value(member, 1, values, loads, body)
         access = self.accesses.loads[member, 0]

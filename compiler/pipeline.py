@@ -56,7 +56,7 @@ OPTIONS = {"stabilise": True}
 """Known options with their defaults."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Compilation:
     """A compile in the making, and its record afterwards: graphs by pass, the schedule, the program."""
 

@@ -49,7 +49,7 @@ class CopyWork:
     like: Tensor
 
 
-@dataclass
+@dataclass(eq=False)
 class PlannedStep:
     """One kernel call to be. `work` is a Group, a node with a kernel of its own, or a CopyWork; `stored` are the
     members of a group that reach memory."""
@@ -59,7 +59,7 @@ class PlannedStep:
     stored: list[Tensor] = field(default_factory=list)
 
 
-@dataclass
+@dataclass(eq=False)
 class Schedule:
     fused: FusionResult
     steps: list[PlannedStep]

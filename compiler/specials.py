@@ -20,7 +20,7 @@ from .parameters import BufferOf, Parameters, index_sum, literal
 from .views import View, contiguous_strides, is_one
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Place:
     """A strided region of a buffer; `node` owns the buffer."""
 

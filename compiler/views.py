@@ -19,7 +19,7 @@ AxisMap = tuple[int | None, ...]
 """For each axis of a lower tensor the axis of the upper one, or None where the index is always 0."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class View:
     """Element (i, j, …) lies at ``offset + i * strides[0] + j * strides[1] …`` elements from the start of `base`."""
 
