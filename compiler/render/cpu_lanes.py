@@ -26,6 +26,10 @@ from .cpu_text import (
 )
 
 COLUMN_BLOCK = 16
+ROWS_AT_ONCE, SHORT_BODY = 4, 8
+"""Rows added in one pass over the lanes, where there is little to compute: the sums are then loaded and stored a fourth
+as often, and as many runs of memory are fetched ahead at the same time."""
+
 LOCAL_BYTES = 24 * 1024
 MOST_LANES, FEWEST_LANES = 2048, 128
 
@@ -166,19 +170,42 @@ class _Lanes:
         if sums:
             writer.line(f"for {index}_block in range(0, {extent}, {COLUMN_BLOCK}):")
             writer.depth += 1
-            writer.line(f"for {index} in range({index}_block, min({index}_block + {COLUMN_BLOCK}, {extent})):")
+            begin, end = f"{index}_block", f"min({index}_block + {COLUMN_BLOCK}, {extent})"
         else:
-            writer.line(f"for {index} in range({extent}):")
+            begin, end = "0", str(extent)
+        if self.several_rows(statement, sums):
+            writer.line(f"{index}_stop = {end}")
+            writer.line(f"{index}_rest = {begin} + ({index}_stop - {begin}) // {ROWS_AT_ONCE} * {ROWS_AT_ONCE}")
+            writer.line(f"for {index}_first in range({begin}, {index}_rest, {ROWS_AT_ONCE}):")
+            with writer:
+                self.lane()
+                for number in range(ROWS_AT_ONCE):
+                    writer.line(f"{index} = {index}_first + {number}")
+                    self.row(statement)
+                self.close()
+            begin, end = f"{index}_rest", f"{index}_stop"
+        writer.line(f"for {index} in range({begin}, {end}):")
         with writer:
             self.lane()
-            self.plain(statement.body)
-            for result in statement.results:
-                fixed = Result(result.name, result.dtype, result.op, self.fix(result.expr), result.term_dtype,
-                               result.position)
-                accumulate(writer, fixed, "_part" if is_compensated(result) else "", "[lane]")
+            self.row(statement)
             self.close()
         for result in sums:
             self.lane()
             join_block(writer, result.name, "[lane]")
             writer.line(f"{result.name}_part[lane] = {start_value(result)}")
         self.close()
+
+    def several_rows(self, statement: Reduce, sums: Sequence[Result]) -> bool:
+        """Whether a pass over the lanes takes several rows."""
+        extent = statement.loops[-1][1]
+        enough = not str(extent).isdigit() or int(extent) >= 2 * ROWS_AT_ONCE
+        simple = all(isinstance(each, Let) for each in statement.body) and len(statement.body) <= SHORT_BODY
+        return enough and simple and len(sums) == len(statement.results)
+
+    def row(self, statement: Reduce) -> None:
+        """One row of a tile, inside of the loop over its lanes."""
+        self.plain(statement.body)
+        for result in statement.results:
+            fixed = Result(result.name, result.dtype, result.op, self.fix(result.expr), result.term_dtype,
+                           result.position)
+            accumulate(self.writer, fixed, "_part" if is_compensated(result) else "", "[lane]")
