@@ -235,7 +235,8 @@ def run(draw: Draw, dtype: str, gradients: bool, stabilise: bool) -> None:
 @examples(110)
 @given(st.data())
 def test_forward(data: st.DataObject) -> None:
-    run(data.draw, data.draw(st.sampled_from(("float64", "float32"))), gradients=False, stabilise=data.draw(st.booleans()))
+    dtype = data.draw(st.sampled_from(("float64", "float32")))
+    run(data.draw, dtype, gradients=False, stabilise=data.draw(st.booleans()))
 
 
 @examples(70)

@@ -29,10 +29,10 @@ def specials(dtype: Any) -> Array:
     if kind.kind == "b":
         return np.array([False, True])
     if kind.kind == "f":
-        limits = np.finfo(kind)
-        return np.array([0.0, -0.0, 1, -1, 0.5, -0.5, 1.5, 2, -2.5, 3, 0.1, -0.3, 7.25, -20, 90, -105, 700, 1e-9, -1e-30,
-                         1e30, -1e30, np.inf, -np.inf, np.nan, limits.smallest_subnormal, -limits.smallest_subnormal,
-                         limits.tiny, limits.max, -limits.max], kind)
+        limits: Any = np.finfo(kind)
+        return np.array([0.0, -0.0, 1, -1, 0.5, -0.5, 1.5, 2, -2.5, 3, 0.1, -0.3, 7.25, -20, 90, -105, 700,
+                         1e-9, -1e-30, 1e30, -1e30, np.inf, -np.inf, np.nan, limits.smallest_subnormal,
+                         -limits.smallest_subnormal, limits.tiny, limits.max, -limits.max], kind)
     limits = np.iinfo(kind)
     values = [limits.min, limits.min + 1, *(value for value in (-7, -3, -2, -1) if limits.min < 0), 0, 1, 2, 3, 7, 31,
               64, limits.max - 1, limits.max]
@@ -84,7 +84,7 @@ def agree(actual: Any, expected: Array, what: str = "", bound: float = 0, relati
         if bound == 0:
             wrong |= (np.signbit(actual) != np.signbit(expected)) & ~np.isnan(expected)
     assert not wrong.any(), f"{what}: {int(wrong.sum())} of {wrong.size} differ, first at " \
-        f"{[int(axis[0]) for axis in np.nonzero(wrong)]}: got {actual[wrong].flat[0]!r}, wanted {expected[wrong].flat[0]!r}"
+        f"{[int(axis[0]) for axis in np.nonzero(wrong)]}: got {actual[wrong][0]!r}, wanted {expected[wrong][0]!r}"
 
 
 def check(outputs: Mapping[str, Tensor], *feeds: Mapping[Tensor, Any], bounds: Mapping[str, float] | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ def perceptron(batch: Any = "batch", sizes: tuple[int, ...] = (64, 128, 64, 10))
     t = sg.placeholder("t", (batch,), "int64")
     parameters = []
     hidden = x
-    for number, (fan_in, fan_out) in enumerate(zip(sizes, sizes[1:])):
+    for number, (fan_in, fan_out) in enumerate(pairwise(sizes)):
         w = sg.variable((rng.standard_normal((fan_in, fan_out)) / np.sqrt(fan_in)).astype("float32"), f"w{number}")
         b = sg.variable(np.zeros(fan_out, "float32"), f"b{number}")
         parameters += [w, b]

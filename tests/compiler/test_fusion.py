@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import staticgraph as sg
 from staticgraph import api
+from staticgraph.compiler.pipeline import Compilation
 from staticgraph.tensor import Tensor
 from tests.compiler.compare import check, ordinary
 from tests.compiler.models import batch_of, training_step
@@ -200,7 +201,7 @@ def test_one_compile_for_every_batch_size() -> None:
 
 # No order of kernels is impossible.
 
-def assert_ordered(step: api.Compilation) -> None:
+def assert_ordered(step: Compilation) -> None:
     """Every step reads what has been written before it, by place in memory."""
     program = step.program
     assert program is not None
@@ -211,16 +212,20 @@ def assert_ordered(step: api.Compilation) -> None:
     assert {each.buffer for each in program.outputs} <= written
 
 
+FORMULAS: list[Callable[[Tensor, Tensor], Tensor]] = [
+    lambda a, b: a + b, lambda a, b: sg.tanh(a) * b, lambda a, b: a - sg.sum(b, 1, keepdims=True),
+    lambda a, b: sg.maximum(a, sg.sum(b, 0, keepdims=True)), lambda a, b: a / (1 + sg.sum(sg.square(b))),
+    lambda a, b: sg.exp(a) + sg.max(b, 1, keepdims=True), lambda a, b: a @ (b.T @ a),
+    lambda a, b: sg.cumulative_sum(a, 0) - b, lambda a, b: sg.where(a > b, a, b)]
+
+
 def random_graph(numbers: list[int]) -> tuple[list[Tensor], list[Tensor]]:
     """Elementwise ops, reductions over every axis, broadcasts and products, densely connected."""
     x, y = sg.placeholder("x", ("n", 6)), sg.placeholder("y", (6, "n"))
     pool = [x, sg.transpose(y)]
     for first, second, what in zip(numbers[::3], numbers[1::3], numbers[2::3]):
         a, b = pool[-1 - first % min(len(pool), 5)], pool[-1 - second % min(len(pool), 7)]
-        pool.append([lambda: a + b, lambda: sg.tanh(a) * b, lambda: a - sg.sum(b, 1, keepdims=True),
-                     lambda: sg.maximum(a, sg.sum(b, 0, keepdims=True)), lambda: a / (1 + sg.sum(sg.square(b))),
-                     lambda: sg.exp(a) + sg.max(b, 1, keepdims=True), lambda: a @ (b.T @ a),
-                     lambda: sg.cumulative_sum(a, 0) - b, lambda: sg.where(a > b, a, b)][what % 9]())
+        pool.append(FORMULAS[what % len(FORMULAS)](a, b))
     return [x, y], [pool[-1], *pool[2::5]]
 
 

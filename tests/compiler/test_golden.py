@@ -94,7 +94,8 @@ def test_two_processes_emit_the_same_bytes() -> None:
 
 def named(prefix: str) -> tuple[list[Tensor], list[Tensor], dict[Tensor, Tensor]]:
     with sg.name_scope(f"{prefix}_scope"):
-        x, t = sg.placeholder(f"{prefix}_x", (f"{prefix}_n", 6)), sg.placeholder(f"{prefix}_t", (f"{prefix}_n",), "int64")
+        x = sg.placeholder(f"{prefix}_x", (f"{prefix}_n", 6))
+        t = sg.placeholder(f"{prefix}_t", (f"{prefix}_n",), "int64")
         w = sg.variable(np.eye(6, dtype="float32"), f"{prefix}_w")
         loss = sg.mean(sg.nn.cross_entropy(sg.take(x, t, 0) @ w, t))
     return [x, t], [loss], {w: w - 0.1 * sg.grad(loss, w)}

@@ -26,7 +26,8 @@ from tests.kernel_harness import compile_kernel
 Array = np.ndarray[Any, Any]
 UNARY = """negative abs sign square sqrt exp exp2 expm1 log log1p log2 log10 sin cos tan sinh cosh tanh asin acos atan
 asinh acosh atanh erf erfc sigmoid softplus relu floor ceil trunc round reciprocal""".split()
-BINARY = "add subtract multiply divide floor_divide remainder pow logaddexp atan2 hypot maximum minimum copysign".split()
+BINARY = """add subtract multiply divide floor_divide remainder pow logaddexp atan2 hypot maximum minimum
+copysign""".split()
 
 
 # By their dtypes, and for the formula 1.0 / n of a size, which is a Python float until it meets a float32.
@@ -196,7 +197,8 @@ print(hashlib.sha256(b"".join(bits)).hexdigest(), *sorted(origins))
 def test_cold_and_cached_and_any_number_of_threads_give_the_same_bits(tmp_path: Path) -> None:
     results = []
     for threads in ("1", "2", "2", "3"):
-        environment = {**os.environ, "STATICGRAPH_CACHE_DIR": str(tmp_path / "cache"), "STATICGRAPH_NUM_THREADS": threads}
+        environment = {**os.environ, "STATICGRAPH_CACHE_DIR": str(tmp_path / "cache"),
+                       "STATICGRAPH_NUM_THREADS": threads}
         done = subprocess.run([sys.executable, "-c", CODE], env=environment, capture_output=True, text=True, check=True,
                               cwd=Path(__file__).parent.parent.parent)
         results.append(done.stdout.split())

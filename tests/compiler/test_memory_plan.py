@@ -17,6 +17,7 @@ import staticgraph as sg
 from staticgraph import api
 from staticgraph.compiler.memory_plan import LiveBuffer, aligned, plan
 from staticgraph.compiler.program import ALIGNMENT, Program
+from staticgraph.tensor import Tensor
 from staticgraph.types import Dim, Size, evaluate_size
 from tests.compiler.compare import check, ordinary
 from tests.compiler.models import batch_of, perceptron, training_step
@@ -58,7 +59,8 @@ def test_random_plans(drawn: list[tuple[Size, int, int]]) -> None:
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
 @given(lives)
 def test_never_more_than_all_apart(drawn: list[tuple[Size, int, int]]) -> None:
-    buffers = [LiveBuffer(number, nbytes, first, first + length) for number, (nbytes, first, length) in enumerate(drawn)]
+    buffers = [LiveBuffer(number, nbytes, first, first + length)
+               for number, (nbytes, first, length) in enumerate(drawn)]
     _, total = plan(buffers)
     for sizes in VALUES:
         assert evaluate_size(total, sizes) <= sum(evaluate_size(aligned(each.nbytes), sizes) for each in buffers)
@@ -95,6 +97,12 @@ def test_nothing_is_planned_for_nothing() -> None:
 
 # Real programs.
 
+def compiled(inputs: list[Tensor], outputs: list[Tensor]) -> Program:
+    program = api.compile_only(inputs, outputs).program
+    assert program is not None
+    return program
+
+
 def live_buffers(program: Program) -> list[LiveBuffer]:
     """Arena buffers with the steps that touch them, found from the program alone."""
     touched: dict[int, list[int]] = {}
@@ -123,10 +131,10 @@ def test_training_steps(optimizer: sg.optim.Optimizer) -> None:
 def test_a_deep_network_and_attention() -> None:
     inputs, loss, parameters = perceptron(sizes=(8, 16, 24, 32, 24, 16, 8))
     gradients = sg.grad(loss, parameters)
-    assert_planned(api.compile_only(inputs, [loss, *gradients]).program, ["batch"])
+    assert_planned(compiled(inputs, [loss, *gradients]), ["batch"])
     q, k, v = (sg.placeholder(name, ("b", "t", 16)) for name in "qkv")
     y = sg.nn.softmax(q @ k.mT * 0.25) @ v
-    assert_planned(api.compile_only([q, k, v], [y, *sg.grad(sg.sum(sg.square(y)), [q, k, v])]).program, ["b", "t"])
+    assert_planned(compiled([q, k, v], [y, *sg.grad(sg.sum(sg.square(y)), [q, k, v])]), ["b", "t"])
 
 
 def test_bytes_of_the_training_step() -> None:

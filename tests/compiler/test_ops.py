@@ -82,7 +82,8 @@ def test_where(dtype: str) -> None:
     condition = sg.placeholder("condition", ("n",), "bool")
     a, b = sg.placeholder("a", ("n",), dtype), sg.placeholder("b", ("n",), dtype)
     left, right = pairs(dtype)
-    outputs = {"tensors": sg.where(condition, a, b), "number": sg.where(condition, a, 1), "self": sg.where(a == b, a, b)}
+    outputs = {"tensors": sg.where(condition, a, b), "number": sg.where(condition, a, 1),
+               "self": sg.where(a == b, a, b)}
     check(outputs, *({condition: np.arange(len(left)) % 3 == start, a: left, b: right} for start in (0, 1)))
 
 
@@ -252,8 +253,9 @@ def test_views(dtype: str) -> None:
 def test_joins(dtype: str) -> None:
     x, y = sg.placeholder("x", ("a", "b"), dtype), sg.placeholder("y", ("a", "c"), dtype)
     z = sg.placeholder("z", ("d", "b"), dtype)
-    outputs = {"columns": sg.concat([x, y], 1), "rows": sg.concat([x, z, x], 0), "views": sg.concat([x.T[::-1], y.T], 0),
-               "computed": sg.concat([x == x, sg.flip(y) == y], 1), "one": sg.concat([x], 0), "stack": sg.stack([x, x], 1),
+    outputs = {"columns": sg.concat([x, y], 1), "rows": sg.concat([x, z, x], 0), "one": sg.concat([x], 0),
+               "views": sg.concat([x.T[::-1], y.T], 0), "computed": sg.concat([x == x, sg.flip(y) == y], 1),
+               "stack": sg.stack([x, x], 1),
                "pad": sg.pad(x, ((1, 2), (0, 3))), "filled": sg.pad(x, ((0, 0), (2, 1)), constant_values=1),
                "padded view": sg.pad(sg.flip(x.T, 0), ((2, 0), (0, 1)))}
     for a, b, c, d in ((2, 3, 4, 5), (1, 1, 1, 1), (0, 2, 3, 1), (3, 0, 2, 0), (2, 2, 0, 0)):

@@ -1,6 +1,6 @@
 """Large graphs: 10,000 ops build, differentiate, compile, run and print, deep or wide. Nothing recurses.
 
-How long it takes is for benchmarks to say; here it only has to work, with a number of kernels that grows with the graph.
+How long it takes is for benchmarks to say; here it only has to work, in few kernels.
 """
 
 from __future__ import annotations

@@ -203,6 +203,11 @@ def test_a_failed_call_changes_nothing() -> None:
     np.testing.assert_array_equal(step([0]), [4.0])
 
 
+FORMULAS: list[Callable[[Tensor, Tensor], Tensor]] = [
+    lambda a, b: a + b, lambda a, b: sg.tanh(a), lambda a, b: a.T * 0.5, lambda a, b: sg.flip(b),
+    lambda a, b: a - sg.mean(b, 0), lambda a, b: sg.maximum(a, b.T)]
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_random_updates(seed: int) -> None:
     """Up to five variables, each updated by a random formula of all."""
@@ -213,8 +218,7 @@ def test_random_updates(seed: int) -> None:
         result = variables[rng.integers(len(variables))]
         for _ in range(rng.integers(0, 3)):
             other = variables[rng.integers(len(variables))]
-            result = [lambda: result + other, lambda: sg.tanh(result), lambda: result.T * 0.5, lambda: sg.flip(other),
-                      lambda: result - sg.mean(other, 0), lambda: sg.maximum(result, other.T)][rng.integers(6)]()
+            result = FORMULAS[rng.integers(6)](result, other)
         return result
 
     def build(*variables: Tensor) -> dict[str, Tensor]:
