@@ -243,3 +243,49 @@ def test_forward(data: st.DataObject) -> None:
 @given(st.data())
 def test_gradients(data: st.DataObject) -> None:
     run(data.draw, "float64", gradients=True, stabilise=data.draw(st.booleans()))
+
+
+# Integers and bools: exact, to the last bit and through every overflow.
+
+INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+TWO_INTEGERS: list[Callable[[Tensor, Tensor], Tensor]] = [
+    sg.add, sg.subtract, sg.multiply, sg.floor_divide, sg.remainder, sg.maximum, sg.minimum, sg.bitwise_xor,
+    sg.bitwise_and, sg.bitwise_left_shift, sg.bitwise_right_shift, lambda a, b: sg.where(a < b, a, b),
+    lambda a, b: sg.where((a == b) | (a > 3), b, a), lambda a, b: a + sg.astype(a >= b, a.dtype),
+    lambda a, b: a * 3 - b // 2, lambda a, b: sg.square(a) % 7]
+ONE_INTEGER: list[Callable[[Tensor], Tensor]] = [
+    lambda a: a + 1, sg.negative, sg.abs, sg.sign, sg.bitwise_invert, lambda a: a.T, lambda a: sg.flip(a, 0),
+    lambda a: sg.astype(sg.sum(a, 0, keepdims=True), a.dtype), lambda a: sg.max(a, 1, keepdims=True),
+    lambda a: sg.prod(a, 1, keepdims=True, dtype=a.dtype), lambda a: sg.sort(a, 1),
+    lambda a: sg.cumulative_sum(a, 0, a.dtype),
+    lambda a: sg.astype(sg.argmax(a, 1, keepdims=True), a.dtype), lambda a: sg.astype(a, "int16").astype(a.dtype),
+    lambda a: sg.astype(sg.astype(a, "uint32"), a.dtype), lambda a: sg.astype(sg.count_nonzero(a, 0), a.dtype) + a * 0]
+
+
+def whole_numbers(dtype: str, shape: tuple[int, int], seed: int) -> Any:
+    """Small numbers and both ends of the range."""
+    rng = np.random.default_rng(seed)
+    limits = np.iinfo(dtype)
+    extreme = rng.choice(np.array([limits.min, limits.max, limits.max // 2], dtype), shape)
+    small = rng.integers(0 if limits.min == 0 else -9, 10, shape).astype(dtype)
+    return np.where(rng.random(shape) < 0.2, extreme, small)
+
+
+@examples(120)
+@given(st.data())
+def test_integers(data: st.DataObject) -> None:
+    draw = data.draw
+    dtype, size = draw(st.sampled_from(INTEGERS)), draw(st.integers(1, 6))
+    inputs = [sg.placeholder(name, ("n", "n"), dtype) for name in "ab"]
+    pool: list[Tensor] = list(inputs)
+    for _ in range(draw(st.integers(3, 16))):
+        a, b = draw(st.sampled_from(pool[-4:])), draw(st.sampled_from(pool[-6:]))
+        new = (draw(st.sampled_from(TWO_INTEGERS))(a, b) if draw(st.booleans())
+               else sg.broadcast_to(draw(st.sampled_from(ONE_INTEGER))(a), a.shape))
+        pool.append(new)
+    outputs = pool[-3:]
+    feed = {x: whole_numbers(dtype, (size, size), number) for number, x in enumerate(inputs)}
+    compiled = sg.compile(inputs, outputs)(*feed.values())
+    for actual, expected in zip(compiled, sg.evaluate(outputs, feed), strict=True):
+        assert actual.dtype == expected.dtype
+        np.testing.assert_array_equal(actual, expected, err_msg=sg.format_graph(outputs))
