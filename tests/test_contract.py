@@ -244,3 +244,40 @@ class TestBranchesNotTaken:
         slope = np.array([1.0, -2.0, 0.5])
         np.testing.assert_allclose(both(sg.jvp(y, v, slope, unconnected="zero")[0], inside),
                                    sg.evaluate(sg.grad(y, v), inside) @ slope)
+
+
+class TestStandardFunctions:
+    """Signatures of the array API standard."""
+
+    def test_arguments_that_mean_nothing_to_a_graph_are_accepted(self) -> None:
+        x = sg.placeholder("x", (2, 3), "int32")
+        assert sg.astype(x, "int32", copy=False) is x and sg.asarray(x, copy=True) is x
+        assert sg.reshape(x, (3, 2), copy=True) is x.reshape(3, 2)
+        for made in (sg.zeros(2, dtype=None), sg.ones((2,), None), sg.eye(2, dtype=None), sg.linspace(0, 1, 3, None)):
+            assert made.dtype == np.float64
+
+    def test_repeat_takes_a_count_for_each_position(self) -> None:
+        x = sg.placeholder("x", (2, 3), "float64")
+        value = np.arange(6.0).reshape(2, 3)
+        for repeats, axis in (([2, 0, 1], 1), (np.array([1, 3]), 0), ((2,), 1), ([1, 2, 3, 0, 1, 2], None)):
+            y = sg.repeat(x, repeats, axis=axis)
+            np.testing.assert_array_equal(both(y, {x: value}), np.repeat(value, repeats, axis))
+            sg.verify_grad(y * y, x, {x: value})
+        for bad in ([1, 2], [[1, 2, 3]], [1, 2, sg.Dim("n")]):
+            with pytest.raises((sg.ShapeError, sg.ArgumentError)):
+                sg.repeat(x, bad, axis=1)
+
+    @pytest.mark.parametrize("correction", [0, 1, 2, 1.5])
+    @pytest.mark.parametrize("count", [0, 1, 2, 5])
+    def test_var_has_no_negative_degrees_of_freedom(self, count: int, correction: float) -> None:
+        x = sg.placeholder("x", ("n", 2), "float64")
+        value = np.random.default_rng(0).normal(size=(count, 2))
+        with np.errstate(all="ignore"), pytest.warns(RuntimeWarning) if count <= correction else np.errstate():
+            expected = value.var(axis=0, ddof=correction)
+        np.testing.assert_allclose(both(sg.var(x, axis=0, correction=correction), {x: value}), expected)
+
+    def test_integers_have_no_negative_integer_powers(self) -> None:
+        x = sg.placeholder("x", (3,), "int32")
+        with pytest.raises(sg.DTypeError, match="pow: integers have no negative integer powers"):
+            x ** -1
+        assert both(sg.astype(x, "float64") ** -1, {x: np.array([1, 2, 4], "int32")}).tolist() == [1, 0.5, 0.25]

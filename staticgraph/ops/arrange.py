@@ -6,8 +6,10 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from ..errors import ArgumentError, ShapeError
-from ..op import as_tensor, operands_message
+from ..op import as_tensor, operands_message, registry
 from ..shapes import as_size, normalise_axes, normalise_axis
 from ..tensor import Tensor
 from ..types import Dim, Size, modulo, provably_different
@@ -110,15 +112,31 @@ def tile(x: Any, repetitions: Any) -> Tensor:
 
 
 def repeat(x: Any, repeats: Any, axis: int | None = None) -> Tensor:
-    """Each element `repeats` times (one count for all), next to itself along an axis; axis=None flattens x first."""
+    """Each element `repeats` times, next to itself along an axis; axis=None flattens x first.
+
+    `repeats` is one count for all, or known counts, one for each position of an axis of static size.
+    """
     x = as_tensor(x)
     if axis is None:
         x, axis = flatten(x), 0
     number = normalise_axis("repeat", x, axis)
+    if isinstance(repeats, list | tuple) or (isinstance(repeats, np.ndarray) and repeats.ndim):
+        return _repeat_each(x, _counts("repeat", x, repeats), number)
     [count] = _counts("repeat", x, (repeats,))
     apart = expand_dims(x, number + 1)
     stretched = broadcast_to(apart, (*x.shape[:number + 1], count, *x.shape[number + 1:]))
     return reshape(stretched, (*x.shape[:number], x.shape[number] * count, *x.shape[number + 1:]))
+
+
+def _repeat_each(x: Tensor, counts: list[Size], axis: int) -> Tensor:
+    """As many copies of each position as its own count says."""
+    size = x.shape[axis]
+    known = [count for count in counts if isinstance(count, int)]
+    if len(known) != len(counts) or not isinstance(size, int) or len(counts) not in (1, size):
+        raise ShapeError(operands_message(f"repeat: {len(counts)} counts do not fit axis {axis}", [x],
+                                          f"needed {size} known counts, or one for all"))
+    picked: Tensor = registry["gather"](x, np.repeat(np.arange(size), known), axis=axis)
+    return picked
 
 
 def _counts(function: str, x: Tensor, given: Iterable[Any]) -> list[Size]:

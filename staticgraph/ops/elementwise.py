@@ -106,7 +106,14 @@ def _pow_vjp(ct: Tensor, y: Tensor, x: Tensor, exponent: Tensor) -> tuple[Tensor
     return ct * slope, ct * y * log_x
 
 
-pow = primitive("pow", doc="Elementwise power.", infer=elementwise, operands="number", ref=np.power,
+def _power(context: Inference, base: TensorType, exponent: TensorType) -> TensorType:
+    known = constant_scalar(context.inputs[1])
+    if base.dtype.kind in "iu" and known is not None and known < 0:
+        raise context.dtype_error("integers have no negative integer powers", "use astype for a power of floats")
+    return elementwise(context, base, exponent)
+
+
+pow = primitive("pow", doc="Elementwise power.", infer=_power, operands="number", ref=np.power,
                 scalar="power({0}, {1})", vjp=_pow_vjp,
                 examples=(((_POSITIVE, _OTHER), {}), ((_POSITIVE, np.full((2, 3), 3.0)), {})))
 
@@ -364,8 +371,9 @@ _astype = primitive(
     examples=(((_ANY,), {"dtype": np.dtype(np.float64)}),))
 
 
-def astype(x: Any, dtype: Any) -> Tensor:
-    """Cast to a dtype; a cast to the dtype it has returns the tensor itself."""
+def astype(x: Any, dtype: Any, copy: bool = True) -> Tensor:
+    """Cast to a dtype; a cast to the dtype it has returns the tensor itself, which nothing can change: `copy` is
+    accepted for the standard's sake."""
     x, target = as_tensor(x), as_dtype(dtype)
     return x if x.dtype == target and not x.type.weak else _astype(x, dtype=target)
 

@@ -105,8 +105,8 @@ def constant(value: Any, dtype: Any = None) -> Tensor:
     return as_tensor(value, dtype)
 
 
-def asarray(value: Any, dtype: Any = None) -> Tensor:
-    """A tensor as it is or cast; anything else as a constant."""
+def asarray(value: Any, dtype: Any = None, copy: bool | None = None) -> Tensor:
+    """A tensor as it is or cast; anything else as a constant. `copy` says nothing about tensors, which never change."""
     tensor = as_tensor(value, dtype)
     if dtype is None or tensor.dtype == as_dtype(dtype):
         return tensor
@@ -123,14 +123,14 @@ def full(shape: Any, fill_value: Any, dtype: Any = None) -> Tensor:
     return broadcast(value, _sizes("full", shape))
 
 
-def zeros(shape: Any, dtype: Any = "float64") -> Tensor:
-    """An array of zeros."""
-    return full(shape, 0, dtype)
+def zeros(shape: Any, dtype: Any = None) -> Tensor:
+    """An array of zeros, of float64 unless a dtype is given."""
+    return full(shape, 0, "float64" if dtype is None else dtype)
 
 
-def ones(shape: Any, dtype: Any = "float64") -> Tensor:
-    """An array of ones."""
-    return full(shape, 1, dtype)
+def ones(shape: Any, dtype: Any = None) -> Tensor:
+    """An array of ones, of float64 unless a dtype is given."""
+    return full(shape, 1, "float64" if dtype is None else dtype)
 
 
 def full_like(x: Any, fill_value: Any, dtype: Any = None) -> Tensor:
@@ -178,19 +178,19 @@ def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None) -> Te
     return ramp + first if first != 0 else ramp
 
 
-def linspace(start: float, stop: float, num: int, dtype: Any = "float64", endpoint: bool = True) -> Tensor:
+def linspace(start: float, stop: float, num: int, dtype: Any = None, endpoint: bool = True) -> Tensor:
     """`num` evenly spaced numbers from start to stop, which are numbers."""
     if not all(isinstance(each, int | float | np.integer | np.floating) for each in (start, stop, num)):
         raise ArgumentError(f"linspace: needs numbers, got {start!r}, {stop!r}, {num!r}")
-    return as_tensor(np.linspace(start, stop, num, endpoint=endpoint), dtype)
+    return as_tensor(np.linspace(start, stop, num, endpoint=endpoint), "float64" if dtype is None else dtype)
 
 
-def eye(rows: Size, columns: Size | None = None, k: int = 0, dtype: Any = "float64") -> Tensor:
+def eye(rows: Size, columns: Size | None = None, k: int = 0, dtype: Any = None) -> Tensor:
     """Ones on the k-th diagonal, zeros elsewhere."""
     shape = _sizes("eye", (rows, rows if columns is None else columns))
     row = iota(shape=shape, axis=0, dtype=np.dtype(np.int64))
     column = iota(shape=shape, axis=1, dtype=np.dtype(np.int64))
-    return build(registry["astype"], (column - row == k,), {"dtype": as_dtype(dtype)})
+    return build(registry["astype"], (column - row == k,), {"dtype": as_dtype("float64" if dtype is None else dtype)})
 
 
 empty, empty_like = zeros, zeros_like  # a graph has no memory to leave uninitialised

@@ -59,10 +59,11 @@ reshape_op = primitive(
               ((np.zeros((0, 3)),), {"shape": (3, 0, 2)})))
 
 
-def reshape(x: Any, shape: Any, *more: Any) -> Tensor:
+def reshape(x: Any, shape: Any, *more: Any, copy: bool | None = None) -> Tensor:
     """x in another shape of as many elements, in row-major order; one size may be -1.
 
-    Sizes may be symbolic; where it is not decidable now whether the elements fit, the call checks it.
+    Sizes may be symbolic; where it is not decidable now whether the elements fit, the call checks it. `copy` is
+    accepted for the standard's sake: nothing can change a tensor.
     """
     source = as_tensor(x)
     new = _fill_in(source, as_shape("reshape", (shape, *more) if more else shape, [source]))

@@ -17,8 +17,8 @@ import numpy as np
 from ..op import Inference, Op, as_tensor, broadcast, primitive
 from ..shapes import normalise_axes, normalise_axis
 from ..tensor import Tensor
-from ..types import Dim, Shape, Size, TensorType, as_dtype, product
-from .elementwise import astype, divide, not_equal, sqrt, square, subtract, where
+from ..types import Dim, Shape, Size, TensorType, as_dtype, maximum_size, product
+from .elementwise import astype, divide, maximum, not_equal, sqrt, square, subtract, where
 from .movement import flip_axes, permute_dims, reshape
 from .scan import cumulative_product_before
 
@@ -172,8 +172,10 @@ def var(x: Any, axis: Any = None, correction: float = 0, keepdims: bool = False)
     x = _as_floating(x)
     count: Any = _count(x, axis)
     degrees = count - correction
-    if not isinstance(degrees, Dim | Tensor):
-        degrees = builtins.max(degrees, 0)
+    if isinstance(degrees, Tensor):
+        degrees = maximum(degrees, 0)
+    else:
+        degrees = maximum_size(degrees, 0) if isinstance(degrees, Dim) else builtins.max(degrees, 0)
     centred = subtract(x, mean(x, axis, keepdims=True))
     return divide(sum(square(centred), axis, keepdims), degrees)
 
