@@ -114,9 +114,8 @@ class _Fuser:
         self.order = order
         self.fence = fence
         self.roots = frozenset(roots)
-        self.copied = needs_copy(order, is_leaf_buffer)
-        self.copied |= {root for root in roots if root.op.kind == "view"}
-        self._copy_for_specials()
+        self.copied = {root for root in roots if root.op.kind == "view"}
+        self._copy_views()
         self.group_of: dict[Tensor, Group] = {}
         self.groups: dict[Group, None] = {}
         self.preds: dict[Tensor, list[tuple[Tensor, AxisMap | None]]] = {}
@@ -130,21 +129,29 @@ class _Fuser:
     def owns(self, node: Tensor) -> bool:
         return node.op.kind != "view" or node in self.copied
 
+    def _copy_views(self) -> None:
+        """Find the views that have to be written out; one that is may make others necessary."""
+        known = -1
+        while known != len(self.copied):
+            known = len(self.copied)
+            self.copied |= needs_copy(self.order, self.owns)
+            self._copy_for_specials()
+
     def _copy_for_specials(self) -> None:
         """Sorts and scatters read contiguous operands; a matrix product wants its batch axes to be one stride."""
         for node in self.order:
+            if node.op.kind not in ("sort", "scatter", "contraction"):
+                continue
             for operand in node.inputs:
-                if operand.op.kind != "view" or operand in self.copied:
+                view = None if self.owns(operand) else view_of(operand, self.owns)
+                if view is None:
                     continue
-                view = view_of(operand, self.owns)
-                assert view is not None
-                if node.op.kind in ("sort", "scatter"):
-                    if view.offset != 0 or view.strides != contiguous_strides(operand.shape):
-                        self.copied.add(operand)
-                elif node.op.kind == "contraction":
+                if node.op.kind == "contraction":
                     batch = reshape_strides(operand.shape[:-2], view.strides[:-2], (product(operand.shape[:-2]),))
                     if batch is None and any(not is_one(size) for size in operand.shape[:-2]):
                         self.copied.add(operand)
+                elif view.offset != 0 or view.strides != contiguous_strides(operand.shape):
+                    self.copied.add(operand)
 
     def _collect_users(self) -> None:
         for node in self.order:

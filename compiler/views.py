@@ -180,14 +180,18 @@ def below_reshapes(node: Tensor) -> Tensor:
 
 
 def needs_copy(nodes: Sequence[Tensor], is_buffer: Callable[[Tensor], bool]) -> set[Tensor]:
-    """View nodes that have to be written out because a view above them cannot be expressed by strides.
+    """View nodes that have to be written out because a reshape of them cannot be expressed by strides.
 
-    `nodes` come in topological order; every non-view node is taken to own a contiguous buffer.
+    `nodes` come in topological order; every non-view node is taken to own a contiguous buffer. What is written out is
+    contiguous from then on, which can be less handy than what it was (a broadcast has strides of 0, and any reshape
+    of it has too): ask again until there is nothing new.
     """
     copied: set[Tensor] = set()
+
+    def stands(each: Tensor) -> bool:
+        return each in copied or is_buffer(each)
+
     for node in nodes:
-        if node.op.name != "reshape":
-            continue
-        if view_of(node, lambda each: each in copied or is_buffer(each)) is None:
+        if node.op.name == "reshape" and view_of(node, lambda each: each is not node and stands(each)) is None:
             copied.add(node.inputs[0])
     return copied

@@ -69,3 +69,14 @@ def test_huge_unsigned_indices_do_not_count_from_the_back() -> None:
     taken = sg.compile([x, i], sg.take(x, i))
     with pytest.raises(sg.errors.OutOfRangeError, match="out of range for size 4"):
         taken(np.ones(4), np.array([2**64 - 1], np.uint64))
+
+
+def test_a_view_that_is_written_out_may_make_others_necessary() -> None:
+    x = sg.placeholder("x", ("n",), "float64")
+    wide = sg.broadcast_to(sg.expand_dims(sg.sin(x), 1), (*x.shape, 3))
+    flat = sg.broadcast_to(sg.sum(sg.sin(x)), (4, 3))
+    check({"wide": wide, "turned": sg.reshape(wide.T, (wide.size,)) + 1, "flat": flat,
+           "turned_flat": sg.exp(sg.reshape(flat.T, (12,))), "twice": sg.reshape(sg.reshape(flat.T, (12,))[::-1], (4, 3)),
+           "sorted": sg.sort(flat.T, axis=-1), "of_sorted": sg.reshape(flat.T, (2, 6)) * 2,
+           "product": sg.reshape(sg.permute_dims(wide, (1, 0)), (wide.size, 1)) @ sg.expand_dims(x, 0)},
+          {x: np.arange(5.0)}, {x: np.ones(1)}, {x: np.zeros(0)}, relative=True)
