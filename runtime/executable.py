@@ -81,7 +81,6 @@ class Executable:
         self._last: tuple[tuple[int, ...], ...] | None = None
         in_order = sorted({storage.number: storage.lock for storage in storages}.items())
         self._locks = [lock for _, lock in in_order] + [threading.Lock()]
-        self._results = [np.dtype(spec.dtype) for spec in program.outputs]
         self._early, self._late, self._copies = _plan_copies(program)
         self._pack = _packer(program.structure)
 
@@ -126,7 +125,7 @@ class Executable:
         """The binding with all addresses filled in, and the results; what is known before the run is in them."""
         shapes = tuple([array.shape for array in arrays])
         binding = self._bindings[shapes] if shapes == self._last else self._activate(shapes, arrays, given)
-        results = [np.empty(shape, dtype) for shape, dtype in zip(binding.output_shapes, self._results)]
+        results = binding.results.take()
         slots = binding.slots
         for array, patches in zip(arrays, binding.input_patches):
             address = address_of(array)

@@ -28,6 +28,7 @@ from staticgraph.types import Dim, Size, evaluate_size, floor_divide, maximum_si
 
 from .convert import Array
 from .driver import STEP_SLOTS
+from .results import Results
 from .threads import chunk_of
 
 SLOT_BYTES = 8
@@ -90,8 +91,8 @@ class Binding:
     """A program's tables for one combination of sizes.
 
     `input_patches` and `output_patches` hold, for each input and output, the (slot, bytes to add) where its address
-    goes; `sizes` are the symbols' values; `parallel` says that threads may help; `generation` is that of the arena
-    which the table points into.
+    goes; `results` makes the arrays that a call returns; `sizes` are the symbols' values; `parallel` says that threads
+    may help; `generation` is that of the arena which the table points into.
     """
 
     sizes: Mapping[str, int]
@@ -102,7 +103,7 @@ class Binding:
     parallel: bool
     input_patches: tuple[tuple[tuple[int, int], ...], ...]
     output_patches: tuple[tuple[tuple[int, int], ...], ...]
-    output_shapes: tuple[tuple[int, ...], ...]
+    results: Results
     arena_bytes: int
     arena_slots: Array
     arena_offsets: Array
@@ -227,7 +228,8 @@ class Layout:
             sizes=dict(sizes), row=row, slots=row.data, status=base, steps=base + SLOT_BYTES * self._steps,
             parallel=parallel and self._threads > 1,
             input_patches=patches["input"], output_patches=patches["output"],
-            output_shapes=tuple(tuple(evaluate_size(size, sizes) for size in spec.shape) for spec in program.outputs),
+            results=Results(tuple(tuple(evaluate_size(size, sizes) for size in spec.shape) for spec in program.outputs),
+                            [np.dtype(spec.dtype) for spec in program.outputs]),
             arena_bytes=arena_bytes if private <= PRIVATE_LIMIT else arena_bytes - private,
             arena_slots=arena, arena_offsets=row[arena],
             buffer_offsets={spec.buffer: evaluate_size(program.buffers[spec.buffer].offset, sizes)
