@@ -73,10 +73,9 @@ def test_huge_unsigned_indices_do_not_count_from_the_back() -> None:
 
 def test_a_view_that_is_written_out_may_make_others_necessary() -> None:
     x = sg.placeholder("x", ("n",), "float64")
-    wide = sg.broadcast_to(sg.expand_dims(sg.sin(x), 1), (*x.shape, 3))
-    flat = sg.broadcast_to(sg.sum(sg.sin(x)), (4, 3))
-    check({"wide": wide, "turned": sg.reshape(wide.T, (wide.size,)) + 1, "flat": flat,
-           "turned_flat": sg.exp(sg.reshape(flat.T, (12,))), "twice": sg.reshape(sg.reshape(flat.T, (12,))[::-1], (4, 3)),
-           "sorted": sg.sort(flat.T, axis=-1), "of_sorted": sg.reshape(flat.T, (2, 6)) * 2,
-           "product": sg.reshape(sg.permute_dims(wide, (1, 0)), (wide.size, 1)) @ sg.expand_dims(x, 0)},
-          {x: np.arange(5.0)}, {x: np.ones(1)}, {x: np.zeros(0)}, relative=True)
+    y = sg.placeholder("y", (6, "n"), "float64")
+    wide = sg.broadcast_to(sg.sin(x), (3, *x.shape))     # any reshape of its repetition is a view, until it is an output
+    repeated = sg.repeat(wide, 2, axis=0)
+    check({"wide": wide, "sum": repeated + y, "product": repeated @ y.T, "running": sg.cumulative_sum(repeated, axis=0),
+           "sorted": sg.sort(repeated)},
+          *({x: np.arange(n) / 4, y: np.ones((6, n))} for n in (5, 1, 0)), relative=True)
