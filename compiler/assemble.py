@@ -15,7 +15,7 @@ import numpy as np
 
 from staticgraph.errors import UnsupportedError, index_message
 from staticgraph.tensor import Tensor, describe
-from staticgraph.types import Size, product
+from staticgraph.types import Size, maximum_size, minimum_size, product
 
 from . import specials
 from .fusion import Group
@@ -162,8 +162,9 @@ class Assembler:
     def _pad(self, node: Tensor, view: View) -> list[Lowered]:
         strides = contiguous_strides(node.shape)
         offset: Size = 0
-        for (low, _), stride in zip(node.attrs["widths"], strides, strict=True):
-            offset = offset + low * stride
+        for (low, _), size, stride in zip(node.attrs["widths"], node.shape, strides, strict=True):
+            # Nothing is copied where a width came out beyond the ends; the address has to lie within even so.
+            offset = offset + minimum_size(maximum_size(low, 0), size) * stride
         return [specials.fill(node, self.source_buffer),
                 specials.copy(node.inputs[0].shape, Place(view.base, view.offset, view.strides),
                               Place(node, offset, strides), self.source_buffer)]
@@ -333,7 +334,7 @@ def kernel_name(lowered: Lowered) -> str:
     shown = "_".join(names[:6]) + (f"_and_{len(names) - 6}_more" if len(names) > 6 else "")
     reduces = any(isinstance(statement, Reduce) for statement in lowered.section.body)
     prefix = ("column" if lowered.lanes == "parallel" else "row") if reduces else "map"
-    return f"{prefix}_{shown}" if shown else prefix
+    return f"{prefix}_{shown or 'check_index'}"     # what has no name is a check that nothing else shares a kernel with
 
 
 def check_message(node: Tensor) -> str:

@@ -1,7 +1,8 @@
 """Decomposition: composites out, primitives in.
 
 Composites (softmax, layer_norm, …) have stayed whole until here so that rules could see them. Each is replaced by its
-expansion, again and again until only primitives are left; a reduction over axes of one element becomes a reshape.
+expansion, again and again until only primitives are left; a reduction over axes of one element becomes a reshape, and
+one element picked from each row of computed values becomes a masked sum, which fuses with what computes the row.
 `settle` comes last of all graph passes: sizes that have to exist in memory, because an op with a kernel of its own
 reads them or the caller wants them, are wrapped in a node that has a kernel.
 """
@@ -10,8 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from staticgraph import location
-from staticgraph.op import registry
+from staticgraph.op import as_tensor, broadcast, registry
+from staticgraph.ops.leaf import constant_scalar
 from staticgraph.tensor import Tensor, build, rebuild, toposort
 
 from .views import is_one
@@ -22,7 +26,7 @@ def decompose(outputs: Sequence[Tensor]) -> list[Tensor]:
     current = list(outputs)
     while any(node.op.kind == "composite" for node in toposort(current)):
         current = _replace(current, _expand)
-    return _replace(current, _drop_unit_reduction)
+    return _replace(_replace(current, _pick), _drop_unit_reduction)
 
 
 def settle(outputs: Sequence[Tensor]) -> list[Tensor]:
@@ -44,6 +48,41 @@ def _expand(node: Tensor) -> Tensor:
         return node
     assert node.op.expand is not None
     return node.op.expand(*node.inputs, **node.attrs)
+
+
+def _pick(node: Tensor) -> Tensor:
+    """One element a row taken from, or put into, a row that has no other need to be in memory.
+
+    A gather wants the row written out before, a scatter fills it with zeros first. Compared with positions both fuse:
+    a cross entropy written by hand is one kernel, as the library's is.
+    """
+    if node.op.name not in ("gather_along", "scatter_add_along"):
+        return node
+    row, indices = node.inputs[:2]
+    axis = node.attrs["axis"]
+    if not is_one(indices.shape[axis]) or (*row.shape[:axis], 1, *row.shape[axis + 1:]) != indices.shape:
+        return node
+    zero = as_tensor(np.zeros((), row.dtype))
+    if node.op.name == "scatter_add_along" and constant_scalar(row) == 0:
+        return _where_hit(row, indices, axis, node.inputs[2], zero)
+    if node.op.name == "gather_along" and row.dtype.kind == "f" and _is_computed(row):
+        masked = _where_hit(row, indices, axis, row, zero)
+        picked = build(registry["sum"], (masked,), {"axes": (axis,)})
+        return build(registry["reshape"], (picked,), {"shape": node.shape})
+    return node
+
+
+def _where_hit(row: Tensor, indices: Tensor, axis: int, chosen: Tensor, other: Tensor) -> Tensor:
+    """`chosen` at the position of each row that the indices say, `other` elsewhere."""
+    positions = build(registry["iota"], (), {"shape": row.shape, "axis": axis, "dtype": indices.dtype})
+    hit = registry["equal"](positions, broadcast(indices, row.shape))
+    return registry["where"](hit, broadcast(chosen, row.shape), other)
+
+
+def _is_computed(node: Tensor) -> bool:
+    while node.op.kind == "view":
+        node = node.inputs[0]
+    return node.op.kind in ("elementwise", "reduction")
 
 
 def _drop_unit_reduction(node: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -248,6 +249,21 @@ def test_an_index_out_of_a_symbolic_size() -> None:
     np.testing.assert_array_equal(compiled(X[:, :3], np.int8(-3)), np.zeros(3))
     assert text_of(lambda: compiled(X[:2, :3], np.int8(2)), sg.OutOfRangeError) == \
         "take: index 2 is out of range for axis 0 of size 2\n  int8[]   L"
+
+
+@pytest.mark.parametrize("label", [4, -5])
+def test_a_label_out_of_range(label: int) -> None:
+    """Also where picking by position has been fused away, and where only the gradient is wanted."""
+    x, t, w = inputs()
+    losses = [sg.nn.cross_entropy(x, t), -sg.take_along_axis(sg.nn.log_softmax(x), t[:, None], 1)]
+    for loss in losses:
+        for wanted in (loss, sg.grad(sg.sum(loss), x)):
+            compiled = sg.compile([x, t], wanted, updates={w: w + 1})
+            labels = np.array([0, -4, label])
+            texts = [text_of(partial(compiled, X, labels), sg.OutOfRangeError),
+                     text_of(partial(sg.evaluate, wanted, {x: X, t: labels}), sg.OutOfRangeError)]
+            assert all(f"index {label} is out of range" in text for text in texts)
+            np.testing.assert_array_equal(w.value, np.zeros((4, 2)))
 
 
 def test_setting_a_variable() -> None:
