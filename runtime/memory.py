@@ -131,7 +131,7 @@ class Layout:
         self._terms: list[tuple[int, int]] = []     # (slot, formula): the formula's value is added to the slot
         self._own: list[tuple[int, int]] = []     # (slot, target slot): holds the address of another slot
         self._arena: list[int] = []
-        self._arena_buffers: list[int] = []     # the buffer of each slot in _arena
+        self._arena_views: list[tuple[int, Size]] = []     # the buffer of each slot in _arena, and the place in it
         self._moving: dict[str, list[list[int]]] = {"input": [[] for _ in program.inputs],
                                                     "output": [[] for _ in program.outputs]}
         self._template = [0] * STATUS_SLOTS
@@ -186,12 +186,12 @@ class Layout:
         if thread and index in self._workspaces:
             self._add(slot, place)
             self._arena.append(slot)
-            self._arena_buffers.append(index)
+            self._arena_views.append((index, argument.offset))
             return place + align(buffer.nbytes)
         if buffer.place == "arena":
             self._add(slot, buffer.offset)
             self._arena.append(slot)
-            self._arena_buffers.append(index)
+            self._arena_views.append((index, argument.offset))
         elif buffer.place in self._moving:
             self._moving[buffer.place][buffer.index].append(slot)
         else:
@@ -237,9 +237,10 @@ class Layout:
 
     def _check_places(self, row: Array, arena_bytes: int, sizes: Mapping[str, int]) -> None:
         """Whatever is not empty lies in the arena. A view of an empty buffer may start anywhere (a flipped one starts
-        at its last element): it is never read."""
-        for slot, index in zip(self._arena, self._arena_buffers):
-            if not 0 <= row[slot] <= arena_bytes and evaluate_size(self._program.buffers[index].nbytes, sizes):
+        at its last element), and so may an empty view, whose start is a formula of sizes: they are never read."""
+        for slot, (index, offset) in zip(self._arena, self._arena_views):
+            place = row[slot] - evaluate_size(offset, sizes) if isinstance(offset, Dim) else row[slot]
+            if not 0 <= place <= arena_bytes and evaluate_size(self._program.buffers[index].nbytes, sizes):
                 raise VerificationError(f"an arena buffer lies outside of the arena's {arena_bytes} bytes for {sizes}")
 
     def _cut(self, row: Array, sizes: Mapping[str, int], share_private: bool) -> bool:

@@ -159,6 +159,33 @@ class TestSymbolicSizes:
                 sg.evaluate(y)
 
 
+class TestSlicesBySizes:
+    """Bounds may be symbolic; a slice that comes out empty is empty, wherever it starts."""
+
+    @pytest.mark.parametrize("sizes", [(1, 100), (100, 1), (3, 1000), (0, 500), (5, 2)])
+    def test_beyond_the_end(self, sizes: tuple[int, int]) -> None:
+        x, y = sg.placeholder("x", ("n",), "float64"), sg.placeholder("y", ("m",), "float64")
+        n, m = x.shape[0], y.shape[0]
+        feed = {x: np.arange(1.0, sizes[0] + 1), y: np.zeros(sizes[1])}
+        value, cut = feed[x], sizes[1]
+        results = [x[m:], x[m::2], sg.stack([x, x], axis=1)[m:], sg.flip(x[m:]), sg.pad(x[m:], 1), x[n + 1:m:2]]
+        expected = [value[cut:], value[cut::2], np.stack([value, value], 1)[cut:], np.flip(value[cut:]),
+                    np.pad(value[cut:], 1), value[:0]]
+        for result, wanted in zip(both(results, feed), expected, strict=True):
+            np.testing.assert_array_equal(result, wanted)
+        slopes = both([sg.grad(sg.sum(each * each), x, unconnected="zero") for each in results], feed)
+        np.testing.assert_array_equal(slopes[0], np.where(np.arange(len(value)) >= cut, 2 * value, 0))
+        np.testing.assert_array_equal(slopes[2], 2 * slopes[0])
+
+    def test_backwards_from_before_the_start(self) -> None:
+        x, y = sg.placeholder("x", ("n",), "float64"), sg.placeholder("y", ("m",), "float64")
+        n, m = x.shape[0], y.shape[0]
+        for part in (x[-m::-2], x[n - m:3:-2], x[n * 2 - 5:0:-2], x[-n - 1::-1]):
+            slope = sg.grad(sg.sum(part * part), x, unconnected="zero")
+            for sizes in ((1, 4), (4, 1), (6, 3), (0, 0)):
+                both([part, slope], {x: np.arange(1.0, sizes[0] + 1), y: np.zeros(sizes[1])})
+
+
 class TestPythonScalars:
     """Python scalars are weak; where the standard and NumPy differ, NumPy 2 wins."""
 

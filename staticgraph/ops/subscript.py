@@ -127,6 +127,8 @@ def _bounds(x: Tensor, item: slice, size: Size) -> tuple[Size, int, Size]:
 def _forward(size: Size, start: Size | None, stop: Size | None, step: int) -> tuple[Size, int, Size]:
     # Neither a start beyond the end nor a stop before 0 is clamped: the length is, and an empty slice reads nothing.
     first = 0 if start is None else _from_end(start, size)
+    if sign_of(first - size) == 1:
+        return 0, 1, 0  # beyond the end for certain
     end = size if stop is None else _from_end(stop, size)
     span = minimum_size(end - first, size - first)
     if sign_of(first) != 1:
@@ -138,6 +140,8 @@ def _forward(size: Size, start: Size | None, stop: Size | None, step: int) -> tu
 
 def _backward(size: Size, start: Size | None, stop: Size | None, step: int) -> tuple[Size, int, Size]:
     given = size - 1 if start is None else _from_end(start, size)
+    if sign_of(given + 1) == -1:
+        return 0, 1, 0  # before the start for certain
     first = minimum_size(given, size - 1)
     end = -1 if stop is None else _from_end(stop, size)
     span = minimum_size(given - end, size - 1 - end)
