@@ -16,7 +16,7 @@ NARROW = ("int8", "int16", "int32", "uint8", "uint16", "uint32")
 PYTHON = frozenset("""
     def for in range while if else and or not min max True False is return
 """.split())
-WORD = re.compile(r"[A-Za-z_]\w*")
+WORD = re.compile(r"[^\W\d]\w*")
 WRAPPING: dict[type[ast.operator], str] = {ast.Add: "wrapping_add", ast.Sub: "wrapping_subtract",
                                            ast.Mult: "wrapping_multiply"}
 _LOWEST = {"bool": "False", "int8": "-128", "int16": "-32768", "int32": "-2147483648",
@@ -30,7 +30,7 @@ _HIGHEST = {"bool": "True", "int8": "127", "int16": "32767", "int32": "214748364
 def header(text: str) -> str:
     """The import line for the kernel-language names in `text`."""
     defined = set(re.findall(r"for (\w+) in", text))
-    for targets in re.findall(r"^\s*([A-Za-z_][\w, ]*) =", text, re.M):
+    for targets in re.findall(r"^\s*([^\W\d][\w, ]*) =", text, re.M):
         defined.update(WORD.findall(targets))
     names = {word for word in WORD.findall(re.sub(r"#.*", "", text))} - defined - PYTHON - {"args", "start", "stop"}
     names -= set(re.findall(r"def (\w+)\(", text))

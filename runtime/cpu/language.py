@@ -19,8 +19,8 @@ Operators (operators.py, integer_math.py): what Python's operators lack or do di
 Mathematics (vector_math.py, trigonometry.py, error_function.py, power.py): straight-line code that vectorises, for both
 float widths, without float64 in float32 code; the exceptions are listed in integer_math.SCALAR_LIBM.
 Matrices (gemm.py): `multiply_rows`.
-Literals and casts: `float32(0.5)`, `int8(x)`, ... are NumPy's scalar types, which Numba knows; but `uint32`, `uint64`
-(operators.py) are functions that treat negative floats as NumPy does.
+Literals and casts: `float32(0.5)`, `int64(x)`, ... are NumPy's scalar types, which Numba knows; but those of the other
+integers (operators.py) are functions that treat floats which do not fit as NumPy does.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from __future__ import annotations
 from math import inf, nan
 from typing import Any
 
-from numpy import bool_, float32, float64, int8, int16, int32, int64, uint8, uint16
+from numpy import bool_, float32, float64, int32, int64
 
 from . import error_function, gemm, integer_math, operators, pointers, power, trigonometry, vector_math
 from .pointers import address, extent, fail, shift
@@ -37,7 +37,7 @@ NAMES: dict[str, Any] = {
     **{f"pointer_{dtype}": function for dtype, function in pointers.POINTERS.items()},
     **{f"local_{dtype}": function for dtype, function in pointers.LOCALS.items()},
     "extent": extent, "address": address, "shift": shift, "fail": fail,
-    **{scalar.__name__: scalar for scalar in (float32, float64, int8, int16, int32, int64, uint8, uint16)},
+    **{scalar.__name__: scalar for scalar in (float32, float64, int32, int64)},
     "bool_": bool_, "inf": inf, "nan": nan,
     **operators.FUNCTIONS, **integer_math.FUNCTIONS,
     **vector_math.FUNCTIONS, **trigonometry.FUNCTIONS, **error_function.FUNCTIONS, **power.FUNCTIONS,

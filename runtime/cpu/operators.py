@@ -111,8 +111,9 @@ def _classification(name: str) -> Any:
     return function(name, body, 1, accepts=is_scalar, result=types.boolean, doc=f"Whether x {name[2:]}.")
 
 
-def _unsigned(kind: Any) -> Any:
-    """Numba's own conversion of a negative float to uint32 or uint64 saturates; NumPy's wraps around, like integers."""
+def _wrapping(kind: Any) -> Any:
+    """A cast to an integer. NumPy takes a float there by way of a wider signed integer, so that negative ones wrap
+    around; Numba's own cast of a float that does not fit is undefined, one thing in a vector and another outside."""
 
     def resolve(x: Any) -> Any:
         source = types.unliteral(x)
@@ -123,10 +124,10 @@ def _unsigned(kind: Any) -> Any:
             (value,) = arguments
             if not is_float(source):
                 return context.cast(builder, value, source, kind)
-            wide = ir.IntType(64)
+            wide = ir.IntType(64 if kind.bitwidth >= 32 else 32)
             wrapped = builder.fptosi(value, wide)
-            if kind == types.uint32:
-                return builder.trunc(wrapped, ir.IntType(32))
+            if kind.bitwidth < wide.width:
+                return builder.trunc(wrapped, ir.IntType(kind.bitwidth))
             negative = builder.fcmp_ordered("<", value, ir.Constant(value.type, 0.0))
             return builder.select(negative, wrapped, builder.fptoui(value, wide))
 
@@ -148,7 +149,8 @@ FUNCTIONS = {
     "accumulate": _accumulator("accumulate", "add", "total + x in an order that the compiler may choose."),
     "accumulate_product": _accumulator("accumulate_product", "mul", "total * x in an order the compiler may choose."),
     "maximum": _extreme("maximum"), "minimum": _extreme("minimum"),
-    "uint32": _unsigned(types.uint32), "uint64": _unsigned(types.uint64),
+    **{str(kind): _wrapping(kind) for kind in (types.int8, types.uint8, types.int16, types.uint16, types.uint32,
+                                               types.uint64)},
     "select": leaf("select", _resolve_select, 3, "x where the condition holds, otherwise y; both are computed."),
     "absolute": function("absolute", absolute, 1, accepts=is_scalar),
     "sign": function("sign", sign, 1, accepts=is_number),

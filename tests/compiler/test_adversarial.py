@@ -79,3 +79,20 @@ def test_a_view_that_is_written_out_may_make_others_necessary() -> None:
     check({"wide": wide, "sum": repeated + y, "product": repeated @ y.T, "running": sg.cumulative_sum(repeated, axis=0),
            "sorted": sg.sort(repeated)},
           *({x: np.arange(n) / 4, y: np.ones((6, n))} for n in (5, 1, 0)), relative=True)
+
+
+@pytest.mark.parametrize("source", ["float32", "float64"])
+def test_casts_of_floats_do_not_depend_on_where_they_stand(source: str) -> None:
+    x = sg.placeholder("x", ("n",), source)
+    values = np.array([0, 1, -1, 1.5, -1.5, 100.7, -100.7, 0.99, 300.7, -300.7, 4e4, -4e4, 7e4, -7e4, 2e9, -2e9], source)
+    dtypes = ["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
+    check({dtype: sg.astype(x, dtype) for dtype in dtypes}, *({x: np.tile(values, 5)[:count]} for count in (1, 16, 67)))
+
+
+def test_ops_with_names_beyond_ascii() -> None:
+    doubled = sg.primitive("двойной", ref=lambda x: x * 2, scalar="{0} + {0}", vjp=lambda ct, y, x: (ct * 2,))
+    x = sg.placeholder("x", ("n", "m"), "float64")
+    v = sg.variable(np.arange(3.0))
+    check({"map": doubled(x), "sums": sg.sum(doubled(x), 0)}, {x: np.arange(12.0).reshape(4, 3)})
+    sg.compile([], [], updates={v: doubled(v)})()
+    assert v.value.tolist() == [0, 2, 4]
