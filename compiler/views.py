@@ -188,10 +188,11 @@ def needs_copy(nodes: Sequence[Tensor], is_buffer: Callable[[Tensor], bool]) -> 
     """
     copied: set[Tensor] = set()
 
-    def stands(each: Tensor) -> bool:
-        return each in copied or is_buffer(each)
+    def needs(node: Tensor) -> bool:
+        return node.op.name == "reshape" and view_of(
+            node, lambda each: each is not node and (each in copied or is_buffer(each))) is None
 
     for node in nodes:
-        if node.op.name == "reshape" and view_of(node, lambda each: each is not node and stands(each)) is None:
+        if needs(node):
             copied.add(node.inputs[0])
     return copied
