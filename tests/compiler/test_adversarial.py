@@ -1,4 +1,4 @@
-"""Graphs that were once compiled wrongly, or that go for an assumption of the compiler: all against the NumPy meaning."""
+"""Graphs that were once compiled wrongly, or that go for an assumption of the compiler, against the NumPy meaning."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def test_gathers_from_a_constant_of_one_element() -> None:
 def test_ramps_of_several_axes_that_are_stored() -> None:
     x = sg.placeholder("x", (3, 4), "int64")
     along, down = ramp((3, 4), 1), ramp((3, 4), 0)
-    check({"along": along, "down": down, "sum": along + x, "flipped": sg.flip(along, 1) * x, "sums": sg.sum(down * x, 1),
-           "one": ramp((1, 4), 0), "float": sg.flip(ramp((3, 4), 0, "float32")) + x},
+    check({"along": along, "down": down, "sum": along + x, "flipped": sg.flip(along, 1) * x,
+           "sums": sg.sum(down * x, 1), "one": ramp((1, 4), 0), "float": sg.flip(ramp((3, 4), 0, "float32")) + x},
           {x: np.arange(12).reshape(3, 4)})
 
 
@@ -74,7 +74,8 @@ def test_huge_unsigned_indices_do_not_count_from_the_back() -> None:
 def test_a_view_that_is_written_out_may_make_others_necessary() -> None:
     x = sg.placeholder("x", ("n",), "float64")
     y = sg.placeholder("y", (6, "n"), "float64")
-    wide = sg.broadcast_to(sg.sin(x), (3, *x.shape))     # any reshape of its repetition is a view, until it is an output
+    # any reshape of the repetition of `wide` is a view, until `wide` is an output
+    wide = sg.broadcast_to(sg.sin(x), (3, *x.shape))
     repeated = sg.repeat(wide, 2, axis=0)
     check({"wide": wide, "sum": repeated + y, "product": repeated @ y.T, "running": sg.cumulative_sum(repeated, axis=0),
            "sorted": sg.sort(repeated)},
@@ -84,7 +85,8 @@ def test_a_view_that_is_written_out_may_make_others_necessary() -> None:
 @pytest.mark.parametrize("source", ["float32", "float64"])
 def test_casts_of_floats_do_not_depend_on_where_they_stand(source: str) -> None:
     x = sg.placeholder("x", ("n",), source)
-    values = np.array([0, 1, -1, 1.5, -1.5, 100.7, -100.7, 0.99, 300.7, -300.7, 4e4, -4e4, 7e4, -7e4, 2e9, -2e9], source)
+    values = np.array([0, 1, -1, 1.5, -1.5, 100.7, -100.7, 0.99, 300.7, -300.7, 4e4, -4e4, 7e4, -7e4, 2e9, -2e9],
+                      source)
     dtypes = ["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
     check({dtype: sg.astype(x, dtype) for dtype in dtypes}, *({x: np.tile(values, 5)[:count]} for count in (1, 16, 67)))
 
