@@ -21,6 +21,7 @@ from .errors import ArgumentError, DTypeError, GradientError, ShapeError, messag
 from .interpreter import evaluate
 from .op import as_tensor, broadcast, registry
 from .rewrite import stabilise as stabilise_all
+from .shapes import shape_text
 from .tensor import Tensor, build, operand_row, substitute, toposort
 from .types import Dim, Shape
 
@@ -33,6 +34,10 @@ def stabilise(y: Outputs, opaque: Sequence[Tensor] = ()) -> Outputs:
     log_softmax(x). `y` is a tensor or a list; tensors in `opaque` are neither looked into nor exchanged."""
     if isinstance(y, Tensor):
         return stabilise_all([y], opaque)[0][0]
+    if not isinstance(y, list | tuple):
+        raise ArgumentError(f"stabilise: y is a tensor or a list of tensors, not {type(y).__name__}")
+    for each in y:
+        require_tensor("stabilise", "y", each)
     return stabilise_all(list(y), opaque)[0]
 
 
@@ -50,7 +55,7 @@ def grad(y: Tensor, wrt: Any, *, cotangent: Any = None, unconnected: Unconnected
     require_tensor("grad", "y", y)
     if cotangent is None and y.shape != ():
         raise GradientError(message("grad: y is not a scalar", [operand_row("y", y)],
-                                    f"needed shape (), got ({', '.join(map(str, y.shape))}): "
+                                    f"needed shape (), got {shape_text(y.shape)}: "
                                     "reduce y to a scalar (sg.sum, sg.mean) or pass cotangent="))
     tensors = flatten("grad", wrt)
     cotangents = [as_tensor(1, y.dtype) if cotangent is None else fitting("grad", "cotangent", cotangent, y)]
@@ -125,6 +130,8 @@ def verify_grad(y: Tensor, wrt: Any, feed: Mapping[Tensor, Any], seed: int = 0) 
     """
     require_tensor("verify_grad", "y", y)
     tensors = flatten("verify_grad", wrt)
+    if not isinstance(feed, Mapping):
+        raise ArgumentError(f"verify_grad: feed is a mapping of tensors to arrays, not {type(feed).__name__}")
     (lifted, *places), arrays = gradient_check.in_float64([y, *tensors], feed)
     direction = gradient_check.projected(lifted, arrays, seed)
     weights = stand_in(lifted, "direction")

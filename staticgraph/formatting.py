@@ -39,7 +39,7 @@ def format_graph(outputs: Any) -> str:
 
 
 def _align(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max((min(len(row[column]), _WIDEST) for row in rows), default=0) for column in range(len(rows[0]))]
+    widths = [max((min(len(row[column]), _WIDEST) for row in rows), default=0) for column in range(5)]
     lines = []
     for number, *cells in rows:
         line = number.rjust(widths[0])

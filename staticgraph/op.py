@@ -172,7 +172,7 @@ def as_array(value: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
     if dtype is not None and not isinstance(value, np.ndarray | np.generic):
         try:
             array = np.asarray(value, dtype=target)
-        except OverflowError:
+        except (OverflowError, ValueError):  # too large, or nan
             raise DTypeError(f"{_short(value)} does not fit into {target}") from None
     array = np.array(array, dtype=target, order="C", copy=True)
     array.flags.writeable = False

@@ -308,3 +308,24 @@ class TestStandardFunctions:
         with pytest.raises(sg.DTypeError, match="pow: integers have no negative integer powers"):
             x ** -1
         assert both(sg.astype(x, "float64") ** -1, {x: np.array([1, 2, 4], "int32")}).tolist() == [1, 0.5, 0.25]
+
+
+class TestWrongArguments:
+    """Everything that a user can get wrong raises one of the library's errors."""
+
+    @pytest.mark.parametrize("call", [
+        lambda: sg.concat(None), lambda: sg.stack(3), lambda: sg.concatenate(np.sum), lambda: sg.concat("ab"),
+        lambda: sg.stabilise(None), lambda: sg.stabilise(["x"]), lambda: sg.evaluate(None),
+        lambda: sg.split(np.ones((2, 2)), True), lambda: sg.arange(np.nan), lambda: sg.arange(True, sg.Dim("n")),
+        lambda: sg.constant(np.nan, "int32"), lambda: sg.full((2,), np.inf, "int8"),
+        lambda: sg.var(np.ones(3), correction="one"), lambda: sg.std(np.ones(3), correction=None),
+        lambda: sg.verify_grad(sg.constant(1.0), [], None), lambda: sg.nn.layer_norm(None),
+        lambda: sg.nn.LayerNorm("a"), lambda: sg.nn.LayerNorm(-1), lambda: sg.optim.clip_by_global_norm(3, 1.0),
+        lambda: sg.optim.clip_by_global_norm([[1.0]], 1.0),
+    ])
+    def test_raise_errors_of_the_library(self, call: Any) -> None:
+        with pytest.raises(sg.StaticGraphError):
+            call()
+
+    def test_a_listing_of_nothing(self) -> None:
+        assert sg.format_graph([]) == sg.format_graph({}) == "outputs: "

@@ -16,6 +16,7 @@ from ..op import as_tensor
 from ..ops.elementwise import tanh
 from ..ops.indexing import take
 from ..ops.leaf import variable
+from ..shapes import as_shape
 from ..tensor import Tensor
 from . import functional, initialisers
 from .functional import Reduction
@@ -106,7 +107,10 @@ class LayerNorm(Layer):
     def __init__(self, shape: int | Sequence[int], *, eps: float = 1e-5, affine: bool = True, dtype: Any = "float32",
                  name: str = "layer_norm") -> None:
         self.name = name
-        self.shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        sizes = as_shape("LayerNorm", shape)
+        self.shape = tuple(size for size in sizes if isinstance(size, int) and size >= 0)
+        if not sizes or self.shape != sizes:
+            raise ShapeError(f"LayerNorm: needed known sizes, got {shape!r}")
         self.eps = eps
         self.weight = variable(initialisers.ones(self.shape, dtype=dtype), f"{name}.weight") if affine else None
         self.bias = variable(initialisers.zeros(self.shape, dtype=dtype), f"{name}.bias") if affine else None

@@ -184,7 +184,7 @@ def split(x: Any, sections: Any, axis: int = 0) -> tuple[Tensor, ...]:
     if isinstance(sections, Iterable):
         cuts = [0, *(as_size("split", cut, [x]) for cut in sections), size]
     else:
-        if not isinstance(sections, int) or sections < 1 or modulo(size, sections) != 0:
+        if not isinstance(sections, int) or isinstance(sections, bool) or sections < 1 or modulo(size, sections) != 0:
             raise ShapeError(operands_message(f"split: axis {number} does not divide into {sections} equal parts", [x],
                                               f"its size is {size}"))
         part = size // sections

@@ -227,7 +227,7 @@ layer_norm_op = composite(
 
 def layer_norm(x: Any, weight: Any = None, bias: Any = None, *, axes: Any = -1, eps: float = 1e-5) -> Tensor:
     """x with mean 0 and variance 1 over axes, then times `weight` and plus `bias`, which have the shape of the axes."""
-    given = [each for each in (x, weight, bias) if each is not None]
+    given = [as_tensor(x), *(as_tensor(each) for each in (weight, bias) if each is not None)]
     dtype = common_dtype(given)
     x, *parameters = [astype(each, dtype if dtype.kind == "f" else np.float64) for each in given]
     numbers = tuple(sorted(normalise_axes("layer_norm", x, axes)))

@@ -153,7 +153,7 @@ def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None) -> Te
     """Evenly spaced values as `np.arange`; start and stop may be Dims, then step is an int."""
     if stop is None:
         start, stop = 0, start
-    if not all(isinstance(each, int | float | Dim | np.integer | np.floating) for each in (start, stop, step)):
+    if not all(isinstance(each, Dim) or _is_finite_number(each) for each in (start, stop, step)):
         raise ArgumentError(f"arange: needs numbers or Dims, got {start!r}, {stop!r}, {step!r}")
     if isinstance(step, Dim) or step == 0:
         raise ArgumentError(f"arange: step must be a number other than zero, got {step!r}")
@@ -176,6 +176,11 @@ def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None) -> Te
     if distance != 1:
         ramp = ramp * distance
     return ramp + first if first != 0 else ramp
+
+
+def _is_finite_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool) \
+        and math.isfinite(value)
 
 
 def linspace(start: float, stop: float, num: int, dtype: Any = None, endpoint: bool = True) -> Tensor:

@@ -315,6 +315,8 @@ concat_op = primitive(
 
 def joined(function: str, arrays: Iterable[Any]) -> list[Tensor]:
     """At least one array as tensors of one dtype."""
+    if not isinstance(arrays, Iterable) or isinstance(arrays, str):
+        raise ArgumentError(f"{function}: needs a list of tensors, got {arrays!r} of type {type(arrays).__name__}")
     given = list(arrays)
     if not given:
         raise ArgumentError(f"{function}: needs at least one tensor")

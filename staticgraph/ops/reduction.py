@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ..op import Inference, Op, as_tensor, broadcast, primitive
+from ..errors import ArgumentError
+from ..op import Inference, Op, as_tensor, broadcast, operands_message, primitive
 from ..shapes import normalise_axes, normalise_axis
 from ..tensor import Tensor
 from ..types import Dim, Shape, Size, TensorType, as_dtype, maximum_size, product
@@ -171,6 +172,8 @@ def var(x: Any, axis: Any = None, correction: float = 0, keepdims: bool = False)
     """Mean squared distance from the mean, with ``n - correction`` for n in the last division."""
     x = _as_floating(x)
     count: Any = _count(x, axis)
+    if not isinstance(correction, int | float | Dim | Tensor | np.number):
+        raise ArgumentError(operands_message("var: the correction is a number", [x], f"got {correction!r}"))
     degrees = count - correction
     if isinstance(degrees, Tensor):
         degrees = maximum(degrees, 0)

@@ -165,6 +165,8 @@ class AdamW(Adam):
 def clip_by_global_norm(gradients: Sequence[Tensor], limit: float) -> list[Tensor]:
     """The gradients, scaled down together so that their common Euclidean norm is at most `limit`."""
     bound = _number("clip_by_global_norm: limit", limit)
+    if not isinstance(gradients, list | tuple) or not all(isinstance(each, Tensor) for each in gradients):
+        raise ArgumentError(f"clip_by_global_norm: needs a list of tensors, got {gradients!r}")
     if not gradients:
         return []
     total = sum(square(gradients[0]))
