@@ -68,7 +68,7 @@ def compile_only(inputs: Sequence[Tensor] | Tensor, outputs: Any = (), *, update
 
 def flatten_outputs(outputs: Any) -> tuple[list[Tensor], tuple[Any, ...]]:
     """The outputs as a list, and how to give them back."""
-    if isinstance(outputs, dict):
+    if isinstance(outputs, Mapping):
         return [_output(each) for each in outputs.values()], ("dict", tuple(outputs))
     if isinstance(outputs, list | tuple):
         kind = "list" if isinstance(outputs, list) else "tuple"
@@ -103,7 +103,7 @@ def check_inputs(inputs: Sequence[Tensor] | Tensor) -> list[Tensor]:
 def check_updates(updates: Any) -> dict[Tensor, Tensor]:
     """Updates as {variable: value}, each of its variable's dtype and shape."""
     what = "compile: updates are a mapping or a list of (variable, new value) pairs"
-    if not isinstance(updates, Mapping | list | tuple | None):
+    if isinstance(updates, Tensor | str) or not isinstance(updates, Iterable | None):
         raise ArgumentError(f"{what}, got {type(updates).__name__}")
     pairs = list(updates.items()) if isinstance(updates, Mapping) else list(updates or ())
     checked: dict[Tensor, Tensor] = {}

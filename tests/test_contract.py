@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import operator
 import pickle
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -225,6 +226,15 @@ class TestCompile:
         for arguments, text in bad:
             with pytest.raises(sg.ArgumentError, match=text):
                 sg.compile(**{"inputs": [x], "outputs": x, **arguments})
+
+    def test_updates_are_any_pairs_and_outputs_any_mapping(self) -> None:
+        w, u = sg.variable(np.zeros(2), "w"), sg.variable(np.zeros(2), "u")
+        for updates in ({w: w + 1, u: u + 2}, [(w, w + 1), (u, u + 2)], zip([w, u], [w + 1, u + 2], strict=True),
+                        {w: w + 1, u: u + 2}.items(), ((each, each + k) for each, k in ((w, 1), (u, 2)))):
+            w.value, u.value = [0, 0], [0, 0]
+            result = sg.compile([], MappingProxyType({"w": w, 3: u}), updates=updates)()
+            assert list(result) == ["w", 3] and result["w"].tolist() == [0, 0]
+            assert (w.value.tolist(), u.value.tolist()) == ([1, 1], [2, 2])
 
     def test_numbers_and_lists_as_updates_are_weak(self) -> None:
         w, count = sg.variable(np.zeros(2, "float32"), "w"), sg.variable(np.int32(0), "count")
