@@ -40,7 +40,7 @@ def as_input(value: object, spec: InputSpec) -> Array:
         return _from_array(value, spec)
     if type(value) in WEAK:
         return _from_leaves(value, {type(value)}, spec)
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | range):
         kinds = {_kind(leaf) for leaf in _leaves(value)}
         return _from_array(_gather(value, spec), spec) if None in kinds else _from_leaves(value, kinds, spec)
     if type(value).__module__.split(".")[0] == "staticgraph":
@@ -54,7 +54,7 @@ def _leaves(value: Sequence[Any]) -> Iterator[object]:
     pending = [iter(value)]
     while pending and len(pending) <= MAXIMUM_RANK:
         for leaf in pending[-1]:
-            if isinstance(leaf, list | tuple):
+            if isinstance(leaf, list | tuple | range):
                 pending.append(iter(leaf))
                 break
             yield leaf

@@ -137,7 +137,7 @@ def composite(name: str, *, doc: str, infer: Infer, expand: Callable[..., Tensor
 def _register(op: Op) -> Op:
     if op.kind not in KINDS:
         raise ArgumentError(f"op '{op.name}': kind '{op.kind}' is none of {', '.join(KINDS)}")
-    if not op.name.isidentifier():
+    if not isinstance(op.name, str) or not op.name.isidentifier():
         raise ArgumentError(f"an op's name is an identifier, got {op.name!r}")
     if op.name in registry:
         raise ArgumentError(f"an op called '{op.name}' exists already")

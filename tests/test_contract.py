@@ -227,6 +227,11 @@ class TestCompile:
             with pytest.raises(sg.ArgumentError, match=text):
                 sg.compile(**{"inputs": [x], "outputs": x, **arguments})
 
+    def test_a_range_is_a_list(self) -> None:
+        x = sg.placeholder("x", ("n",), "float32")
+        assert sg.compile([x], x * 2)(range(3)).tolist() == [0, 2, 4]
+        assert sg.evaluate(x * 2, {x: range(3)}).tolist() == [0, 2, 4]
+
     def test_updates_are_any_pairs_and_outputs_any_mapping(self) -> None:
         w, u = sg.variable(np.zeros(2), "w"), sg.variable(np.zeros(2), "u")
         for updates in ({w: w + 1, u: u + 2}, [(w, w + 1), (u, u + 2)], zip([w, u], [w + 1, u + 2], strict=True),
@@ -331,7 +336,8 @@ class TestWrongArguments:
         lambda: sg.var(np.ones(3), correction="one"), lambda: sg.std(np.ones(3), correction=None),
         lambda: sg.verify_grad(sg.constant(1.0), [], None), lambda: sg.nn.layer_norm(None),
         lambda: sg.nn.LayerNorm("a"), lambda: sg.nn.LayerNorm(-1), lambda: sg.optim.clip_by_global_norm(3, 1.0),
-        lambda: sg.optim.clip_by_global_norm([[1.0]], 1.0),
+        lambda: sg.optim.clip_by_global_norm([[1.0]], 1.0), lambda: sg.primitive(3, ref=np.exp),
+        lambda: sg.custom_gradient(3, np.exp), lambda: sg.custom_gradient(np.exp, None),
     ])
     def test_raise_errors_of_the_library(self, call: Any) -> None:
         with pytest.raises(sg.StaticGraphError):

@@ -46,6 +46,8 @@ def custom_gradient(fn: Callable[..., Tensor], vjp: Rule) -> Callable[..., Tenso
     `vjp(ct, y, *inputs)` gives one cotangent an input. fn must be a function of its arguments alone: a placeholder or
     variable that it uses without being given it is an ArgumentError, since the rule could have no gradient for it.
     """
+    if not callable(fn) or not callable(vjp):
+        raise ArgumentError(f"custom_gradient: needs a function and its gradient rule, got {fn!r} and {vjp!r}")
     name = getattr(fn, "__name__", "function")
 
     def infer(context: Inference, *types: TensorType) -> TensorType:
