@@ -60,14 +60,23 @@ class Writer:
 
 def typed(expr: str, dtype: str) -> str:
     """The expression brought to its dtype where Numba would widen it, and wrapping around where Numba would not."""
+    plain = re.fullmatch(rf"\w+(\[[^\]]*\])?|{dtype}\([^()]*\)", expr)
+    if plain:
+        return expr
+    if dtype == "bool":     # to Numba, True + True is 2
+        return f"({expr}) != 0" if re.search(r"[+*]", _values(expr)) else expr
     if dtype == "int64":
         return _wrapping(expr)
-    plain = re.fullmatch(rf"\w+(\[[^\]]*\])?|{dtype}\([^()]*\)", expr)
-    return f"{dtype}({expr})" if dtype in NARROW and not plain else expr
+    return f"{dtype}({expr})" if dtype in NARROW else expr
+
+
+def _values(expr: str) -> str:
+    """The expression without its indices."""
+    return re.sub(r"\[[^\]]*\]", "[]", expr)
 
 
 def _wrapping(expr: str) -> str:
-    if not re.search(r"[-+*]", re.sub(r"\[[^\]]*\]|\(-\d+\)", "", expr)):
+    if not re.search(r"[-+*]", _values(expr)) or re.search(r"\d\.|float", expr):
         return expr
     return ast.unparse(_Wrapping().visit(ast.parse(expr, mode="eval")))
 

@@ -130,7 +130,7 @@ def wrapping_multiply(x: Value, y: Value) -> Value:
 
 
 FUNCTIONS = {
-    **{body.__name__: function(body.__name__, body, 2, accepts=is_number) for body in (floor_divide, remainder, power)},
-    **{body.__name__: function(body.__name__, body, 2, accepts=_is_integer)
-       for body in (shift_left, shift_right, wrapping_add, wrapping_subtract, wrapping_multiply)},
+    **{body.__name__: function(body.__name__, body, 2, accepts=is_number)
+       for body in (floor_divide, remainder, power, wrapping_add, wrapping_subtract, wrapping_multiply)},
+    **{body.__name__: function(body.__name__, body, 2, accepts=_is_integer) for body in (shift_left, shift_right)},
 }
