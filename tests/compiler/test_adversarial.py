@@ -40,7 +40,8 @@ def test_int64_overflows_wrap_around_in_chains() -> None:
 def test_sums_of_bools_stay_bools_in_chains() -> None:
     x, y = (sg.placeholder(name, ("n",), "bool") for name in "xy")
     check({"equal": (x + y) == x, "most": sg.max(x + y), "not": sg.logical_not(x) + y, "less": x < x + y,
-           "times": x * y + x, "number": sg.astype(x + y, "int8") * 3, "last": sg.argmax(x + y), "xor": (x + y) ^ (x * y)},
+           "times": x * y + x, "number": sg.astype(x + y, "int8") * 3, "last": sg.argmax(x + y),
+           "xor": (x + y) ^ (x * y)},
           {x: np.array([0, 0, 1, 1], bool), y: np.array([0, 1, 0, 1], bool)})
 
 
