@@ -252,6 +252,20 @@ class TestCompile:
             sg.compile([], updates={count: 2**40})
 
 
+class TestStabilise:
+    """Stability rules see through the spellings of a difference."""
+
+    @pytest.mark.parametrize(("written", "repaired"), [
+        (lambda x: -1 + sg.exp(x), sg.expm1), (lambda x: sg.exp(x) + -1, sg.expm1), (lambda x: sg.exp(x) - 1, sg.expm1),
+        (lambda x: -sg.exp(x) + 1, lambda x: -sg.expm1(x)), (lambda x: -sg.sigmoid(x) + 1, lambda x: sg.sigmoid(-x)),
+        (lambda x: 1 + -sg.sigmoid(x), lambda x: sg.sigmoid(-x)), (lambda x: sg.log(-x + 1), lambda x: sg.log1p(-x)),
+        (lambda x: -sg.erf(x) + 1, sg.erfc),
+    ])
+    def test_differences(self, written: Any, repaired: Any) -> None:
+        x = sg.placeholder("x", (3,))
+        assert sg.stabilise(written(x)) is repaired(x)
+
+
 class TestBranchesNotTaken:
     """Gradients of where, maximum, minimum and clip do not leak nan from what was not chosen."""
 
