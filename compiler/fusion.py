@@ -71,10 +71,6 @@ class Group:
     def axes_of(self, member: Tensor) -> frozenset[int]:
         return frozenset(axis for axis in self.at[member] if axis is not None)
 
-    @property
-    def parallel(self) -> list[int]:
-        return [axis for axis in range(len(self.extents)) if axis not in self.reduced]
-
 
 @dataclass(frozen=True, eq=False)
 class FusionResult:

@@ -87,9 +87,8 @@ def fill(node: Tensor, buffer_of: BufferOf) -> Lowered:
     parameters = Parameters(buffer_of)
     y = parameters.pointer(node, 0, "write")
     value = literal(np.asarray(node.attrs["value"]).astype(node.dtype))
-    section = Section(tuple(parameters.parameters), (Axis("i", parameters.extent(node.size, literal=False)),),
-                      (Store(y, "i", value),))
-    section = Section(tuple(parameters.parameters), section.axes, section.body)
+    axis = Axis("i", parameters.extent(node.size, literal=False))
+    section = Section(tuple(parameters.parameters), (axis,), (Store(y, "i", value),))
     return Lowered(section, parameters.arguments, node.size, "inner", ["fill"], True)
 
 
@@ -147,6 +146,6 @@ def scatter(node: Tensor, views: Sequence[View], buffer_of: BufferOf) -> Lowered
                                   Let("new_sum", str(node.dtype), total), Store(y, where, "new_sum"))
     inner: tuple[Statement, ...] = ((Map("j", width, (index, *add)),) if along else (index, Map("j", width, add)))
     body = (copied, Map("k", steps, inner, "forward"))
-    section = Section(tuple(parameters.parameters), (Axis("row", parameters.extent(before, literal=False)),), body)
-    section = Section(tuple(parameters.parameters), section.axes, section.body)
+    rows = Axis("row", parameters.extent(before, literal=False))
+    section = Section(tuple(parameters.parameters), (rows,), body)
     return Lowered(section, parameters.arguments, before, "inner", [node.op.name])
