@@ -231,16 +231,17 @@ class Scheduler:
 
     def _demote(self, commits: dict[Group, dict[Tensor, Tensor]]) -> None:
         """Take back groups that would overwrite a value which the commit stage still reads."""
-        changed = True
-        while changed:
-            changed = False
-            for group, results in list(commits.items()):
-                written = set(results.values())
-                clash = any(written & set(self._group_reads(other)) for other in commits if other is not group)
-                if clash or any(not self._in_place(group, node, variable) for node, variable in results.items()):
-                    del commits[group]
-                    changed = True
-                    break
+        reads = {group: self._group_reads(group) for group in commits}
+        readers: dict[Tensor, set[Group]] = {}
+        for group, bases in reads.items():
+            for base in bases:
+                readers.setdefault(base, set()).add(group)
+        for group, results in list(commits.items()):
+            read_by_others = any(readers.get(variable, set()) - {group} for variable in results.values())
+            if read_by_others or any(not self._in_place(group, node, variable) for node, variable in results.items()):
+                del commits[group]
+                for base in reads[group]:  # it runs before the commit stage now
+                    readers[base].discard(group)
 
     def _in_place(self, group: Group, result: Tensor, variable: Tensor) -> bool:
         """True when the group reads the variable only at the element that it writes."""

@@ -89,10 +89,23 @@ NEUTRAL = (
     rule("power-zero", p.pow(x, 0), 1, why="also for nan", exact=True),
 )
 
-SIGNS = (
-    rule("times-minus-one", either(x * -1, x / -1), -x, where=is_number, why="negation is cheaper", exact=True),
+
+def is_negative_float(found: Match) -> bool:
+    value = found.bound["n"]
+    return bool(value.dtype.kind == "f" and np.signbit(value))
+
+
+# One spelling of each difference, also before differentiation: the stability rules are written for it.
+SPELLING = (
     rule("negate-twice", p.negative(p.negative(x)), x, why="-(-x) is x", exact=True),
     rule("add-negative", a + -b, a - b, why="one operation", exact=True),
+    rule("add-negative-number", x + n, lambda found: found.bound["x"] - -found.bound["n"], where=is_negative_float,
+         why="one spelling", exact=True),
+)
+
+SIGNS = (
+    *SPELLING,
+    rule("times-minus-one", either(x * -1, x / -1), -x, where=is_number, why="negation is cheaper", exact=True),
     rule("subtract-negative", a - (-b), a + b, why="one operation", exact=True),
     rule("product-of-negatives", -a * -b, a * b, why="signs cancel", exact=True),
     rule("quotient-of-negatives", -a / -b, a / b, why="signs cancel", exact=True),

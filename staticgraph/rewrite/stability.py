@@ -17,6 +17,7 @@ from typing import Any
 from ..op import as_tensor, broadcast, registry
 from ..tensor import Tensor, build
 from ..types import Size, product
+from .algebra import SPELLING
 from .pattern import Match, Pattern, Rule, attr, either, kept_shape, ops, rule, scalar_value, spread, var
 
 a, b, n, x, y = var("a"), var("b"), var("n"), var("x"), var("y")
@@ -38,9 +39,10 @@ def kept(reduced: Pattern) -> Pattern:
     return either(reduced, spread(reduced, axes))
 
 
-# Cleaning up after other rules; the same bits.
+# One spelling of each difference, so that the rules below meet them all, and cleaning up after other rules; the same
+# bits.
 CANONICAL = (
-    rule("negate-twice", p.negative(p.negative(x)), x, why="-(-x) is x", exact=True),
+    *SPELLING,
     rule("stop-gradient-inside", p.stop_gradient(p.reshape(x, shape=attr("shape"))),
          p.reshape(p.stop_gradient(x), shape=attr("shape")), why="one order of the two", exact=True),
 )
@@ -84,7 +86,6 @@ SOFTMAX = (
     rule("logsumexp-shift", either(shift + shifted_log_sum, spread(shift, axes) + spread(shifted_log_sum, axes)),
          to_logsumexp, why="logsumexp takes the maximum out itself"),
 )
-
 
 
 def is_positive_count(found: Match) -> bool:
