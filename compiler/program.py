@@ -33,12 +33,31 @@ STATUS_SLOTS = 4
 
 
 @dataclass(frozen=True)
+class Launch:
+    """How a CUDA kernel is launched over a step's `extent` iterations: a block has `threads` threads and takes `items`
+    iterations, so the grid has ``ceil(extent / items)`` blocks, but no more than `most_blocks` where that is not 0 (then
+    each block goes on with further iterations, a grid away). Nothing is launched for an extent of 0."""
+
+    threads: int
+    items: int
+    most_blocks: int = 0
+
+    def blocks(self, extent: int) -> int:
+        needed = -(-extent // self.items)
+        return min(needed, self.most_blocks) if self.most_blocks else needed
+
+
+@dataclass(frozen=True)
 class Kernel:
-    """Source text of one kernel. `key` is the hash of `text`, which holds no user names; equal kernels are shared."""
+    """Source text of one kernel. `key` is the hash of `text`, which holds no user names; equal kernels are shared.
+    On CUDA, `launch` says how it is started, and `library` names a vendor's routine with the same arguments that may
+    take its place ("matmul"), or nothing."""
 
     name: str
     key: str
     text: str
+    launch: Launch | None = None
+    library: str = ""
 
 
 @dataclass(frozen=True)
