@@ -10,6 +10,7 @@ contains a float64 operation.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -83,7 +84,7 @@ class Value:
         return self.of(self.builder.fdiv(self.constant(other).raw, self.raw))
 
     def __neg__(self) -> Value:
-        return self.of(self.builder.fneg(self.raw) if self.is_float else self.builder.neg(self.raw))
+        return self.constant(-0.0) - self     # LLVM's fneg is unknown to NVVM; of an integer, -0.0 is 0
 
     def __and__(self, other: Value | Number) -> Value:
         return self.of(self.builder.and_(self.raw, self.coerce(other).raw))
@@ -283,16 +284,15 @@ def function(name: str, body: Body, arity: int, accepts: Callable[[Any], bool] =
 def leaf(name: str, resolve: Callable[..., Any], arity: int, doc: str = "") -> Any:
     """A Numba intrinsic called `name`; resolve(*types) gives (signature, code generator).
 
-    Numba reads the number of operands from the definition's own signature, hence one lambda for each. Literals come as
-    literal types, or `common` could not tell them from int64.
+    Numba reads the number of operands from the definition's signature, so it is given one. Literals come as literal
+    types, or `common` could not tell them from int64.
     """
-    definition: Any = (
-        lambda context: resolve(),
-        lambda context, x: resolve(x),
-        lambda context, x, y: resolve(x, y),
-        lambda context, x, y, z: resolve(x, y, z),
-        lambda context, x, y, z, w: resolve(x, y, z, w),
-    )[arity]
+    def definition(context: Any, *kinds: Any) -> Any:
+        return resolve(*kinds)
+
+    names = ["context", *(f"operand{number}" for number in range(arity))]
+    parameters = [inspect.Parameter(each, inspect.Parameter.POSITIONAL_OR_KEYWORD) for each in names]
+    definition.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     definition.__name__ = definition.__qualname__ = name
     definition.__doc__ = doc
     return intrinsic(prefer_literal=True)(definition)

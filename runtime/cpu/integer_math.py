@@ -25,7 +25,7 @@ def _is_integer(kind: Any) -> bool:
     return isinstance(kind, types.Integer)
 
 
-def _integer_division(x: Value, y: Value) -> tuple[Value, Value]:
+def integer_division(x: Value, y: Value) -> tuple[Value, Value]:
     """Quotient and remainder rounded towards minus infinity; both 0 for y = 0."""
     zero = y.equals(0)
     divisor = select(zero, 1, y)
@@ -42,9 +42,8 @@ def _integer_division(x: Value, y: Value) -> tuple[Value, Value]:
     return select(zero, 0, quotient), select(zero, 0, rest)
 
 
-def _float_division(x: Value, y: Value) -> tuple[Value, Value]:
-    """npy_divmod of NumPy, branch-free around fmod."""
-    rest = x.of(x.builder.frem(x.raw, y.raw))
+def float_division(x: Value, y: Value, rest: Value) -> tuple[Value, Value]:
+    """npy_divmod of NumPy, branch-free around fmod(x, y), which is `rest`."""
     quotient = (x - rest) / y
     exact = rest.equals(0.0)
     wrong = ~exact & ((y < 0.0) ^ (rest < 0.0))
@@ -57,14 +56,20 @@ def _float_division(x: Value, y: Value) -> tuple[Value, Value]:
     return select(zero, x / y, whole), select(zero, rest, modulus)
 
 
+def _division(x: Value, y: Value) -> tuple[Value, Value]:
+    if x.is_float:
+        return float_division(x, y, x.of(x.builder.frem(x.raw, y.raw)))
+    return integer_division(x, y)
+
+
 def floor_divide(x: Value, y: Value) -> Value:
     """np.floor_divide"""
-    return (_float_division if x.is_float else _integer_division)(x, y)[0]
+    return _division(x, y)[0]
 
 
 def remainder(x: Value, y: Value) -> Value:
     """np.remainder, of the sign of y"""
-    return (_float_division if x.is_float else _integer_division)(x, y)[1]
+    return _division(x, y)[1]
 
 
 def _integer_power(x: Value, y: Value) -> Value:
