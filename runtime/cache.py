@@ -92,9 +92,10 @@ class Cache:
             self.prune(LIMIT_BYTES)
         return self._replace(f"k_{key}.obj", _encode({**header, "key": key}, payload))
 
-    def write_text(self, key: str, text: str) -> str:
-        """Keep the source of a kernel for tracebacks and `inspect`; it is never read back. Returns its file name."""
-        name = f"k_{key}.py"
+    def write_text(self, key: str, text: str, suffix: str = ".py") -> str:
+        """Keep the source of a kernel for tracebacks and `inspect`, or its assembly for people; it is never read back.
+        Returns its file name."""
+        name = f"k_{key}{suffix}"
         self._replace(name, text.encode())
         return str(self.folder / name) if self.folder is not None else f"<{name}>"
 
