@@ -36,9 +36,9 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/.made
 	@touch $@
 
 $(VENV)/.test: pyproject.toml | $(VENV)/.made
-	$(PIP) install --editable '.[test,examples]'
+	$(PIP) install --editable '.[test,examples,cuda-compiler]'
 	@touch $@ $(VENV)/.demo
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/.made
-	$(PIP) install --editable '.[dev,examples]'
+	$(PIP) install --editable '.[dev,examples,cuda-compiler]'
 	@touch $@ $(VENV)/.test $(VENV)/.demo

@@ -68,7 +68,7 @@ def _without_garbage_collection() -> Iterator[None]:
 
 def _front_end(name: str, text: str, threads: int, filename: str) -> str:
     """The kernel as LLVM IR in NVVM's dialect."""
-    _require("numba.cuda")
+    _require("numba_cuda")     # not numba.cuda: old versions of Numba have one of their own
     from numba.core.errors import NumbaError
     from numba.cuda.core.errors import NumbaError as CudaError
 
@@ -141,10 +141,21 @@ def _link(name: str, ptx: str, architecture: str) -> tuple[bytes, str]:
     except nvjitlink.nvJitLinkError as error:
         log = bytearray(nvjitlink.get_error_log_size(linker))
         nvjitlink.get_error_log(linker, log)
+        _check_versions(ptx, nvjitlink.version())
         raise VerificationError(f"kernel '{name}': nvJitLink refuses it: {error}\n{_decode(log)}") from error
     finally:
         nvjitlink.destroy(linker)
     return bytes(cubin), _decode(log)
+
+
+def _check_versions(ptx: str, linker: tuple[int, int]) -> None:
+    """PTX of a newer minor version than the linker's is refused; the linker's own message does not say so."""
+    stated = re.search(r"release (\d+)\.(\d+)", ptx)
+    compiler = tuple(map(int, stated.groups())) if stated else linker
+    if compiler != linker:
+        versions = ["{}.{}".format(*version) for version in (compiler, linker)]
+        raise DeviceError(f"nvidia-nvvm is of CUDA {versions[0]}, nvidia-nvjitlink of CUDA {versions[1]}\n"
+                          f"  needed: both of one version, as by {INSTALL}")
 
 
 def _decode(content: bytearray) -> str:
@@ -161,7 +172,7 @@ def _resources(name: str, log: str) -> tuple[int, int, int, int]:
     return int(used[1]), max(int(stack[2]), int(stack[3])), int(stack[1]), int(used[2] or 0)
 
 
-PACKAGES = {"numba.cuda": "numba-cuda", "cuda.bindings.nvvm": "nvidia-nvvm",
+PACKAGES = {"numba_cuda": "numba-cuda", "cuda.bindings.nvvm": "nvidia-nvvm",
             "cuda.bindings.nvjitlink": "nvidia-nvjitlink"}
 
 
