@@ -73,7 +73,7 @@ class GroupAccesses:
         for member in self.fused.members(self.group):
             axes = self.group.at[member]
             if member.op.name == "iota":
-                self.ramps[member] = _ramp(member, axes[member.attrs["axis"]], rank)
+                self.ramps[member] = _ramp(member, axes, rank)
             for number, operand in enumerate(member.inputs):
                 base, _ = trace(operand, lambda each: each in self.fused.copied)
                 if member.op.kind == "gather" and number == 0:
@@ -97,8 +97,7 @@ class GroupAccesses:
             if base.op.name != "iota":
                 return Access(base, 0, (0,) * rank)
             assert through is not None
-            upper = through[base.attrs["axis"]]
-            return _ramp(base, None if upper is None else axes[upper], rank)
+            return _ramp(base, [None if upper is None else axes[upper] for upper in through], rank)
         view = view_of(operand, self.fused.is_buffer)
         assert view is not None, "needs_copy has written out what strides cannot express"
         return Access(view.base, view.offset, spread(axes, view.strides, rank))
@@ -157,9 +156,11 @@ class GroupAccesses:
         return "parallel" if votes > 0 else "inner"
 
 
-def _ramp(node: Tensor, axis: int | None, rank: int) -> Access:
-    """The access whose index counts along an axis of the group."""
-    return Access(node, 0, tuple(int(number == axis) for number in range(rank)))
+def _ramp(node: Tensor, axes: Sequence[int | None], rank: int) -> Access:
+    """The access whose index counts along an iota's axis or, if it has none, through all of its elements."""
+    axis = node.attrs["axis"]
+    strides = [int(number == axis) for number in range(node.ndim)]
+    return Access(node, 0, spread(axes, contiguous_strides(node.shape) if axis is None else strides, rank))
 
 
 def spread(axes: Sequence[int | None], strides: Sequence[Size], rank: int) -> tuple[Size, ...]:

@@ -41,7 +41,7 @@ from staticgraph.errors import VerificationError
 FUNCTIONS = frozenset("""
     exp exp2 expm1 log log1p log2 log10 sqrt sin cos tan sinh cosh tanh asin acos atan asinh acosh atanh atan2 hypot
     erf erfc sigmoid softplus logaddexp floor ceil trunc round_half_even absolute sign isnan isinf isfinite copysign
-    reciprocal square power floor_divide remainder maximum minimum select shift_left shift_right fma bool_ int8
+    reciprocal square power floor_divide remainder maximum minimum select shift_left shift_right fma philox bool_ int8
     int16 int32 int64 uint8 uint16 uint32 uint64 float32 float64 inf nan min max
 """.split())
 """Every function and constant an expression may use."""

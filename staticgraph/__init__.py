@@ -14,7 +14,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from . import api, nn, ops, optim
+from . import api, nn, ops, optim, random
 from .api import compile
 from .autodiff import grad, hessian, jacobian, jvp, stabilise, verify_grad, vjp
 from .errors import (
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 __all__ = [
     "ArgumentError", "DTypeError", "DeviceError", "Dim", "Executable", "GradientError", "Location", "OutOfRangeError",
     "ShapeError", "StaticGraphError", "Tensor", "UnsupportedError", "VerificationError", "compile", "evaluate",
-    "format_graph", "grad", "hessian", "jacobian", "jvp", "name_scope", "nn", "optim", "stabilise", "verify_grad",
-    "viz", "vjp",
+    "format_graph", "grad", "hessian", "jacobian", "jvp", "name_scope", "nn", "optim", "random", "stabilise",
+    "verify_grad", "viz", "vjp",
 ]
 __all__ += ops.__all__
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from .errors import ArgumentError, DeviceError, DTypeError, ShapeError, message
 from .op import as_tensor
-from .tensor import Tensor, VariableState, describe_line, operand_row
+from .ops.random import counters
+from .tensor import Tensor, VariableState, describe_line, operand_row, toposort
 from .types import provably_different
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def compile(inputs: Sequence[Tensor] | Tensor, outputs: Any = (), *, updates: An
     inputs: placeholders, in the order of the call's arguments (they may go unused).
     outputs: a tensor, a list or tuple of tensors, or a dict; calls return NumPy arrays in the same structure.
     updates: a mapping {variable: new value} or a list of such pairs. All read the old state, outputs see the old state,
-    and all are written together after everything that can fail. A new value has its variable's shape and dtype.
+    and all are written together after everything that can fail. A new value has its variable's shape and dtype. The
+    counter of each generator that is sampled from goes up by 1, unless an update names it.
     device: "cpu". options: {"stabilise": False} compiles the formulas as written.
 
     Raises ArgumentError for inputs that are no placeholders or share a name, for a variable updated twice, for needed
@@ -60,7 +62,7 @@ def compile_only(inputs: Sequence[Tensor] | Tensor, outputs: Any = (), *, update
         raise DeviceError("compile: device 'cuda' cannot be used: the CUDA backend is not part of this version; "
                           "use device='cpu'")
     flat, structure = flatten_outputs(outputs)
-    compilation = Compilation(check_inputs(inputs), flat, check_updates(updates), host_target(),
+    compilation = Compilation(check_inputs(inputs), flat, advancing(flat, check_updates(updates)), host_target(),
                               check_options(options), structure)
     compile_graph(compilation)
     return compilation
@@ -118,6 +120,12 @@ def check_updates(updates: Any) -> dict[Tensor, Tensor]:
             raise ArgumentError(f"compile: variable '{variable.name}' is updated twice\n  {describe_line(variable)}")
         checked[variable] = _checked_update(variable, _as_update(variable, value))
     return checked
+
+
+def advancing(outputs: Sequence[Tensor], updates: Mapping[Tensor, Tensor]) -> dict[Tensor, Tensor]:
+    """The updates, and one step for the counter of each generator that is sampled from and has no update of its own."""
+    found = counters(toposort([*outputs, *updates.values()]))
+    return {**updates, **{counter: counter + 1 for counter in found if counter not in updates}}
 
 
 def _as_update(variable: Tensor, value: Any) -> Tensor:

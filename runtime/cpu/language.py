@@ -18,6 +18,7 @@ Memory (pointers.py): `pointer_<dtype>(args, slot)`, `local_<dtype>(size)`, `ext
 Operators (operators.py, integer_math.py): what Python's operators lack or do differently from NumPy.
 Mathematics (vector_math.py, trigonometry.py, error_function.py, power.py): straight-line code that vectorises, for both
 float widths, without float64 in float32 code; the exceptions are listed in integer_math.SCALAR_LIBM.
+Random bits (philox.py): `philox`.
 Matrices (gemm.py): `multiply_rows`.
 Literals and casts: `float32(0.5)`, `int64(x)`, ... are NumPy's scalar types, which Numba knows; but those of the other
 integers (operators.py) are functions that treat floats which do not fit as NumPy does.
@@ -30,7 +31,7 @@ from typing import Any
 
 from numpy import bool_, float32, float64, int32, int64
 
-from . import error_function, gemm, integer_math, operators, pointers, power, trigonometry, vector_math
+from . import error_function, gemm, integer_math, operators, philox, pointers, power, trigonometry, vector_math
 from .pointers import address, extent, fail, shift
 
 NAMES: dict[str, Any] = {
@@ -41,7 +42,7 @@ NAMES: dict[str, Any] = {
     "bool_": bool_, "inf": inf, "nan": nan,
     **operators.FUNCTIONS, **integer_math.FUNCTIONS,
     **vector_math.FUNCTIONS, **trigonometry.FUNCTIONS, **error_function.FUNCTIONS, **power.FUNCTIONS,
-    **gemm.FUNCTIONS,
+    **philox.FUNCTIONS, **gemm.FUNCTIONS,
 }
 """Everything a kernel may import, by name."""
 

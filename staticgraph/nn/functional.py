@@ -1,4 +1,4 @@
-"""Functions for neural networks: activations, normalisation and losses.
+"""Functions for neural networks: activations, normalisation, dropout and losses.
 
 Level: tensor graph. Nothing here is an op of its own: each function wraps a primitive or composite, so that
 gradients, stability rules and fusion come with it. A loss gives one number an element (or a row) unless `reduction`
@@ -7,24 +7,51 @@ says otherwise.
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
-from ..errors import ArgumentError
-from ..op import as_tensor
+import numpy as np
+
+from ..errors import ArgumentError, DTypeError
+from ..op import as_tensor, operands_message
 from ..ops import composite
 from ..ops.composite import gelu, layer_norm, log_softmax, silu, softmax
-from ..ops.elementwise import absolute, astype, minimum, relu, sigmoid, softplus, tanh
+from ..ops.elementwise import absolute, astype, minimum, relu, sigmoid, softplus, tanh, where
 from ..ops.indexing import take_along_axis
 from ..ops.movement import reshape
 from ..ops.reduction import mean, sum
+from ..random import Generator
 from ..tensor import Tensor
 
 __all__ = [
-    "Reduction", "binary_cross_entropy", "cross_entropy", "gelu", "huber", "layer_norm", "log_softmax", "mse", "nll",
-    "reduce_loss", "relu", "sigmoid", "silu", "softmax", "softplus", "tanh",
+    "Reduction", "binary_cross_entropy", "cross_entropy", "dropout", "gelu", "huber", "layer_norm", "log_softmax",
+    "mse", "nll", "reduce_loss", "relu", "sigmoid", "silu", "softmax", "softplus", "tanh",
 ]
 
 Reduction = Literal["none", "mean", "sum"]
+
+
+def dropout_rate(rate: Any) -> float:
+    """The rate as a number from 0 to 1; ArgumentError otherwise."""
+    number = isinstance(rate, int | float | np.integer | np.floating) and not isinstance(rate, bool)
+    if not number or math.isnan(rate) or not 0 <= rate <= 1:
+        raise ArgumentError(f"dropout: rate is the share of elements to drop, a number from 0 to 1, got {rate!r}")
+    return float(rate)
+
+
+def dropout(x: Any, rate: float, generator: Generator) -> Tensor:
+    """Each element zero with probability `rate`, otherwise x / (1 - rate), so that the mean stays.
+
+    generator: an `sg.random.generator`. Gradients see the same zeros as the value. Rate 0 gives x itself, rate 1 zeros.
+    The rate is rounded to a multiple of 2**-32.
+    """
+    x, share = as_tensor(x), 1.0 - dropout_rate(rate)
+    if x.dtype.kind != "f":
+        raise DTypeError(operands_message("dropout: needs floating-point numbers", [x]))
+    if not isinstance(generator, Generator):
+        raise ArgumentError(f"dropout: needs a generator made by sg.random.generator(seed), got {generator!r}")
+    kept = generator.bernoulli(x.shape, share)     # also for rate 0: the samples after it stay the same
+    return where(kept, x * (1.0 / share if share else 0.0), 0) if share < 1.0 else x
 
 
 def reduce_loss(losses: Tensor, reduction: Reduction) -> Tensor:

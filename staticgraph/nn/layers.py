@@ -8,7 +8,7 @@ tuples, dicts and other layers; one that is shared counts once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 from ..errors import ArgumentError, ShapeError
 from ..location import name_scope
@@ -16,6 +16,7 @@ from ..op import as_tensor
 from ..ops.elementwise import tanh
 from ..ops.indexing import take
 from ..ops.leaf import variable
+from ..random import Generator as Samples
 from ..shapes import as_shape
 from ..tensor import Tensor
 from . import functional, initialisers
@@ -23,8 +24,8 @@ from .functional import Reduction
 from .initialisers import Generator, Initialiser, initialiser
 
 __all__ = [
-    "CrossEntropyLoss", "Embedding", "GELU", "Layer", "LayerNorm", "Linear", "MSELoss", "ReLU", "SiLU", "Sequential",
-    "Sigmoid", "Softmax", "Softplus", "Tanh",
+    "CrossEntropyLoss", "Dropout", "Embedding", "GELU", "Layer", "LayerNorm", "Linear", "MSELoss", "ReLU", "SiLU",
+    "Sequential", "Sigmoid", "Softmax", "Softplus", "Tanh",
 ]
 
 
@@ -39,6 +40,8 @@ class Layer:
     """
 
     name: str | None = None
+    training: bool = True
+    """What `forward` builds where the two differ; see `train` and `eval`."""
 
     def forward(self, *inputs: Any) -> Tensor:
         """The layer's result as graph."""
@@ -50,18 +53,36 @@ class Layer:
 
     def parameters(self) -> list[Tensor]:
         """All variables of this layer and of those inside, each once, in the order of assignment."""
-        found: dict[int, Tensor] = {}
-        seen: set[int] = set()
-        stack: list[Any] = [self]
-        while stack:
-            value = stack.pop()
-            if isinstance(value, Tensor):
-                if value.op.name == "variable":
-                    found.setdefault(id(value), value)
-            elif isinstance(value, Layer | list | tuple | dict) and id(value) not in seen:
-                seen.add(id(value))
-                stack.extend(reversed(list(_held(value))))
-        return list(found.values())
+        found = {id(value): value for value in _inside(self) if isinstance(value, Tensor)}
+        return [value for value in found.values() if value.op.name == "variable"]
+
+    def train(self, mode: bool = True) -> Self:
+        """Build for training from now on (with `mode` False: for use), here and in all layers inside.
+
+        Graph that exists already stays as it is, so one model can be built both ways, on the same parameters.
+        """
+        for value in _inside(self):
+            if isinstance(value, Layer):
+                value.training = bool(mode)
+        return self
+
+    def eval(self) -> Self:
+        """Build for use from now on: dropout does nothing."""
+        return self.train(False)
+
+
+def _inside(layer: Layer) -> Iterator[Any]:
+    """The layer and everything that it holds, through lists, tuples, dicts and layers; each of these once."""
+    seen: set[int] = set()
+    stack: list[Any] = [layer]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, Layer | list | tuple | dict):
+            if id(value) in seen:
+                continue
+            seen.add(id(value))
+            stack.extend(reversed(list(_held(value))))
+        yield value
 
 
 def _held(value: Any) -> Iterator[Any]:
@@ -121,6 +142,18 @@ class LayerNorm(Layer):
         if x.shape[x.ndim - count:] != self.shape:
             raise ShapeError(f"LayerNorm: needed the last axes to be {self.shape}, got {x.type}")
         return functional.layer_norm(x, self.weight, self.bias, axes=tuple(range(-count, 0)), eps=self.eps)
+
+
+class Dropout(Layer):
+    """`dropout(x, rate, generator)` in training; x itself after ``eval()``. Each call has zeros of its own."""
+
+    def __init__(self, rate: float, generator: Samples, *, name: str = "dropout") -> None:
+        self.name = name
+        self.rate = functional.dropout_rate(rate)
+        self.generator = generator
+
+    def forward(self, x: Any) -> Tensor:
+        return functional.dropout(x, self.rate, self.generator) if self.training else as_tensor(x)
 
 
 class Sequential(Layer):

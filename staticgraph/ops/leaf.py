@@ -32,7 +32,9 @@ def _unfed(**attrs: Any) -> Any:
     raise ArgumentError("a placeholder or variable has no value of its own")  # the interpreter looks values up
 
 
-def _iota_ref(shape: tuple[int, ...], axis: int, dtype: np.dtype[Any]) -> Any:
+def _iota_ref(shape: tuple[int, ...], axis: int | None, dtype: np.dtype[Any]) -> Any:
+    if axis is None:
+        return np.arange(math.prod(shape)).reshape(shape).astype(dtype)
     ramp = np.arange(shape[axis]).reshape([-1 if each == axis else 1 for each in range(len(shape))])
     return np.broadcast_to(ramp, shape).astype(dtype)
 
@@ -46,7 +48,7 @@ constant_op = primitive(
     infer=lambda context, value, weak=False: TensorType(value.dtype, value.shape, weak),
     ref=lambda value, weak=False: value)
 iota = primitive(
-    "iota", kind="leaf", doc="The index along one axis.",
+    "iota", kind="leaf", doc="The index along one axis, or (axis None) the number of each element in row-major order.",
     infer=lambda context, shape, axis, dtype: TensorType(dtype, shape), ref=_iota_ref)
 size_of = primitive(
     "size_of", kind="leaf", doc="A symbolic size as a weak integer.",

@@ -329,6 +329,6 @@ def test_every_op_is_tested() -> None:
     tested = {*UNARY, *BINARY, *CHOICE, "check_index", "placeholder", "variable", "constant", "iota", "size_of", "sum",
               "prod", "max", "min", "any", "all", "argmax", "argmin", "cumulative_sum", "cumulative_prod",
               "linear_recurrence", "argsort", "reshape", "permute_dims", "broadcast_to", "slice", "concat", "pad",
-              "gather", "gather_along", "scatter_add", "scatter_add_along", "matmul"}
+              "gather", "gather_along", "scatter_add", "scatter_add_along", "matmul", "random_bits"}
     tested |= {name for name in LIBRARY if registry[name].examples}
     assert set(LIBRARY) == tested

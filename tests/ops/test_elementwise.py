@@ -14,6 +14,7 @@ import staticgraph as sg
 from staticgraph.op import registry
 from staticgraph.ops import custom
 from staticgraph.tensor import Tensor
+from tests.ops import philox
 
 DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64")
 SHAPES = ((), (0,), (1,), (5,), (3, 0), (2, 1, 3))
@@ -48,7 +49,7 @@ BINARY = {
     "bitwise_right_shift": np.right_shift,
 }
 LIBRARY = [name for name, op in registry.items() if op.kind == "elementwise" and name not in custom._declared]
-ELSEWHERE = {"erf", "erfc", "sigmoid", "softplus", "where", "astype", "check_index"}
+ELSEWHERE = {"erf", "erfc", "sigmoid", "softplus", "where", "astype", "check_index", "random_bits"}
 NOT_OF_BOOLS = {"negative", "sign", "subtract"}
 OF_INTEGERS = {name for name in registry if name.startswith("bitwise")}
 
@@ -161,7 +162,7 @@ KERNEL_WORDS = {
                                        "maximum", "minimum")},
     "erf": math.erf, "erfc": math.erfc, "absolute": np.abs, "power": np.power, "round_half_even": np.rint,
     "select": lambda c, a, b: a if c else b, "shift_left": np.left_shift, "shift_right": np.right_shift,
-    "sigmoid": lambda x: 1 / (1 + np.exp(-x)), "softplus": lambda x: np.logaddexp(x, x.dtype.type(0)),
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)), "softplus": lambda x: np.logaddexp(x, x.dtype.type(0)), "philox": philox.word,
 }
 
 
@@ -169,7 +170,7 @@ KERNEL_WORDS = {
 def test_formula_means_what_ref_says(name: str) -> None:
     op = registry[name]
     assert op.scalar is not None
-    arity = 1 + max(number for number in range(3) if f"{{{number}}}" in op.scalar)
+    arity = 1 + max(number for number in range(4) if f"{{{number}}}" in op.scalar)
     attrs = {"dtype": np.dtype("float32")} if name == "astype" else {}
     for dtype in ("bool", "int32", "float32", "float64"):
         operands = [sample(dtype, (40,), seed) for seed in range(arity)]
