@@ -87,7 +87,7 @@ def _shuffle(name: str, mode: int, clamp: int, doc: str) -> Any:
 
 
 def _resolve_fail(status: Any, number: Any, value: Any, size: Any) -> Any:
-    if not isinstance(status, DevicePointer) or status.dtype != types.int64 or status.space != GLOBAL:
+    if status != DevicePointer(types.int64, GLOBAL):
         raise TypingError(f"fail: the status block is {status}, not a pointer_int64")
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
