@@ -7,7 +7,7 @@ shares those with equal text, and gives every temporary its place in the arena.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,14 +18,12 @@ from staticgraph.tensor import Tensor, describe
 from staticgraph.types import Size, maximum_size, minimum_size, product
 
 from . import specials
+from .backend import Call, Rendered, backend_for, guarded
 from .fusion import Group
 from .kernel_ir import KernelIR, Pointer, Reduce, Section, format_kernel, verify
 from .lower import GroupLowering, Lowered
 from .memory_plan import LiveBuffer, plan
 from .program import Argument, Buffer, Check, Kernel, Note, Step
-from .render.cpu import render
-from .render.cpu_matmul import render_matmul
-from .render.cpu_sort import render_argsort
 from .schedule import BufferInfo, CopyWork, PlannedStep, Schedule
 from .specials import Place, whole
 from .target import Target
@@ -50,8 +48,7 @@ class Parts:
 class _Draft:
     """A step before buffers have addresses."""
 
-    text: str
-    name: str
+    kernel: Rendered
     arguments: list[Argument]
     extent: Size
     stage: str
@@ -69,10 +66,12 @@ class Assembler:
         self.schedule = schedule
         self.fused = schedule.fused
         self.target = target
+        self.backend = backend_for(target)
+        self.style = self.backend.style
         self.checks: list[Check] = []
         self.check_numbers: dict[Tensor, int] = {}
         self.drafts: list[_Draft] = []
-        self.texts: dict[KernelIR, tuple[str, str]] = {}
+        self.texts: dict[KernelIR, tuple[Rendered, str]] = {}
 
     def run(self) -> Parts:
         commits: list[PlannedStep] = []
@@ -108,7 +107,7 @@ class Assembler:
     def _draft(self, step: PlannedStep) -> None:
         work = step.work
         if isinstance(work, Group):
-            lowered = GroupLowering(work, self.fused, step.stored, self.source_buffer, self.check_of).lower()
+            lowered = GroupLowering(work, self.fused, step.stored, self.source_buffer, self.check_of, self.style).lower()
             self._add(lowered, step.stage, self.fused.members(work))
         elif isinstance(work, CopyWork):
             self._add(self._copy_work(work), step.stage, [work.like])
@@ -117,26 +116,29 @@ class Assembler:
         elif work.op.kind == "sort":
             self._draft_sort(work)
         else:
-            for lowered in self._special(work):
-                self._add(lowered, step.stage, [work])
+            for made in self._special(work):
+                if isinstance(made, Call):
+                    self._library(made, {self.buffer_of(work)}, work)
+                else:
+                    self._add(made, step.stage, [work])
 
     def _copy_work(self, work: CopyWork) -> Lowered:
         strides = contiguous_strides(work.like.shape)
         numbers = iter((work.source, work.target))
         place = Place(work.like, 0, strides)
-        return specials.copy(work.like.shape, place, place, _Numbers(numbers))
+        return specials.copy(work.like.shape, place, place, _Numbers(numbers), self.style)
 
-    def _special(self, node: Tensor) -> list[Lowered]:
+    def _special(self, node: Tensor) -> Sequence[Lowered | Call]:
         if node in self.fused.copied and node.op.kind == "view":
             view = view_of(node, lambda each: each is not node and self.fused.is_buffer(each))
             assert view is not None
             return [specials.copy(node.shape, Place(view.base, view.offset, view.strides), whole(node),
-                                  self.source_buffer)]
+                                  self.source_buffer, self.style)]
         views = [self._view(operand) for operand in node.inputs]
         if node.op.kind == "scan":
-            return [specials.scan(node, views, self.source_buffer)]
+            return [specials.scan(node, views, self.source_buffer, self.style)]
         if node.op.kind == "scatter":
-            return [specials.scatter(node, views, self.source_buffer)]
+            return [self.backend.scatter(node, views, self.source_buffer)]
         if node.op.kind == "concat":
             return self._concat(node, views)
         if node.op.kind == "pad":
@@ -155,7 +157,7 @@ class Assembler:
         parts, offset = [], 0 * strides[axis]
         for operand, view in zip(node.inputs, views, strict=True):
             parts.append(specials.copy(operand.shape, Place(view.base, view.offset, view.strides),
-                                       Place(node, offset, strides), self.source_buffer))
+                                       Place(node, offset, strides), self.source_buffer, self.style))
             offset = offset + operand.shape[axis] * strides[axis]
         return parts
 
@@ -165,22 +167,26 @@ class Assembler:
         for (low, _), size, stride in zip(node.attrs["widths"], node.shape, strides, strict=True):
             # Nothing is copied where a width came out beyond the ends; the address has to lie within even so.
             offset = offset + minimum_size(maximum_size(low, 0), size) * stride
-        return [specials.fill(node, self.source_buffer),
+        return [specials.fill(node, self.source_buffer, self.style),
                 specials.copy(node.inputs[0].shape, Place(view.base, view.offset, view.strides),
-                              Place(node, offset, strides), self.source_buffer)]
+                              Place(node, offset, strides), self.source_buffer, self.style)]
 
     def _draft_matmul(self, node: Tensor) -> None:
         a, b = (self._view(operand) for operand in node.inputs)
         batch = product(node.shape[:-2])
         m, n, k = node.shape[-2], node.shape[-1], node.inputs[0].shape[-1]
-        name, text = render_matmul(str(node.dtype), self.target)
+        kernel, extent = self.backend.matmul(str(node.dtype), batch, m, n)
         sizes = [batch, m, n, k, *self._matrix_strides(node.inputs[0], a), *self._matrix_strides(node.inputs[1], b)]
         size = node.dtype.itemsize
         arguments = [Argument("buffer", self.source_buffer(a.base), a.offset * size),
                      Argument("buffer", self.source_buffer(b.base), b.offset * size),
                      Argument("buffer", self.buffer_of(node)), *(Argument("size", each) for each in sizes)]
-        self.drafts.append(_Draft(text, name, arguments, batch * m, "compute", {self.buffer_of(node)}, [node],
-                                  2 * batch * m * n * k, f"library {name}\n"))
+        self._library(Call(kernel, arguments, extent), {self.buffer_of(node)}, node, 2 * batch * m * n * k)
+
+    def _library(self, call: Call, writes: set[int], node: Tensor, flops: Size = 0) -> None:
+        """A step whose kernel is a whole text of its own."""
+        self.drafts.append(_Draft(call.kernel, call.arguments, call.extent, "compute", writes, [node], flops,
+                                  f"library {call.kernel.name}\n"))
 
     def _matrix_strides(self, operand: Tensor, view: View) -> list[Size]:
         batch = reshape_strides(operand.shape[:-2], view.strides[:-2], (product(operand.shape[:-2]),))
@@ -192,25 +198,30 @@ class Assembler:
 
     def _draft_sort(self, node: Tensor) -> None:
         view = self._view(node.inputs[0])
-        name, text = render_argsort(str(node.inputs[0].dtype), bool(node.attrs["descending"]))
+        kernel = self.backend.argsort(str(node.inputs[0].dtype), bool(node.attrs["descending"]))
         scratch = self._scratch(node.shape, "int64")
         rows = product(node.shape[:-1])
         arguments = [Argument("buffer", self.source_buffer(view.base)), Argument("buffer", self.buffer_of(node)),
                      Argument("buffer", scratch), Argument("size", node.shape[-1])]
-        self.drafts.append(_Draft(text, name, arguments, rows, "compute", {self.buffer_of(node), scratch}, [node], 0,
-                                  f"library {name}\n"))
+        self._library(Call(kernel, arguments, rows), {self.buffer_of(node), scratch}, node)
 
     def _add(self, lowered: Lowered, stage: str, nodes: Sequence[Tensor]) -> None:
-        name = kernel_name(lowered)
-        text, listing = self._rendered(KernelIR(name, (lowered.section,), lowered.lanes))
-        self.drafts.append(_Draft(text, name, lowered.arguments, lowered.extent, stage, written(lowered),
-                                  list(nodes), lowered.flops, listing))
+        guard = stage == "commit" and self._guards()
+        for piece in self.backend.pieces(lowered, self._scratch):
+            part = guarded(piece) if guard else piece
+            kernel, listing = self._rendered(KernelIR(kernel_name(part), (part.section,), part.lanes, guard))
+            self.drafts.append(_Draft(kernel, part.arguments, self.backend.extent(part), stage, written(part),
+                                      list(nodes), part.flops, listing))
 
-    def _rendered(self, kernel: KernelIR) -> tuple[str, str]:
+    def _guards(self) -> bool:
+        """Do steps that write variables have to look at the status? By now all checks are known."""
+        return self.backend.guards_commits and bool(self.checks)
+
+    def _rendered(self, kernel: KernelIR) -> tuple[Rendered, str]:
         """Source and listing of a verified kernel; equal kernels are verified and rendered once."""
         if kernel not in self.texts:
             verify(kernel)
-            self.texts[kernel] = render(kernel), format_kernel(kernel)
+            self.texts[kernel] = self.backend.render(kernel), format_kernel(kernel)
         return self.texts[kernel]
 
     # The commit kernel.
@@ -222,7 +233,7 @@ class Assembler:
         for step in steps:
             if isinstance(step.work, Group):
                 lowered = GroupLowering(step.work, self.fused, step.stored, self.source_buffer, self.check_of,
-                                        literal_extents=False).lower()
+                                        self.style, literal_extents=False).lower()
                 read_by_groups |= {argument.value for argument in lowered.arguments if argument.kind == "buffer"} \
                     - written(lowered)  # type: ignore[arg-type]
                 if lowered.flat:
@@ -237,13 +248,25 @@ class Assembler:
                     later.append((lowered, [step.work.like]))
                 else:
                     flat.append((lowered, [step.work.like]))
-        self._add_sections(flat)
+        for some in self._batches(flat):
+            self._add_sections(some)
         for lowered, nodes in later:
             self._add(lowered, "commit", nodes)
 
+    def _batches(self, parts: Sequence[tuple[Lowered, list[Tensor]]]) -> Iterator[list[tuple[Lowered, list[Tensor]]]]:
+        """As many parts at a time as one kernel has arguments for."""
+        batch: list[tuple[Lowered, list[Tensor]]] = []
+        room = self.backend.most_arguments
+        for part in parts:
+            if batch and len(part[0].arguments) > room:
+                yield batch
+                batch, room = [], self.backend.most_arguments
+            batch.append(part)
+            room -= len(part[0].arguments)
+        if batch:
+            yield batch
+
     def _add_sections(self, parts: Sequence[tuple[Lowered, list[Tensor]]]) -> None:
-        if not parts:
-            return
         forms: dict[Section, list[tuple[Lowered, list[Tensor]]]] = {}
         for lowered, nodes in parts:
             forms.setdefault(lowered.section, []).append((lowered, nodes))
@@ -254,13 +277,16 @@ class Assembler:
                 arguments += lowered.arguments
                 writes |= written(lowered)
                 members += nodes
+        guard = self._guards()
+        if guard:
+            arguments.append(Argument("status"))
         names = list(dict.fromkeys(name for lowered, _ in parts for name in lowered.names))
-        ir = KernelIR("update_" + "_".join(names[:5]), tuple(sections))
-        text, listing = self._rendered(ir)
+        ir = KernelIR("update_" + "_".join(names[:5]), tuple(sections), guarded=guard)
+        kernel, listing = self._rendered(ir)
         total: Size = 0
         for lowered, _ in parts:
-            total = total + lowered.extent
-        self.drafts.append(_Draft(text, ir.name, arguments, total, "commit", writes, members, 0, listing))
+            total = total + self.backend.section_length(lowered.extent)
+        self.drafts.append(_Draft(kernel, arguments, total, "commit", writes, members, 0, listing))
 
     # Finishing.
 
@@ -273,11 +299,13 @@ class Assembler:
         kept: list[Kernel] = []
         steps, notes = [], []
         for number, draft in enumerate(self.drafts):
-            if draft.text not in kernels:
-                kernels[draft.text] = len(kept)
-                kept.append(Kernel(draft.name, hashlib.sha256(draft.text.encode()).hexdigest(), draft.text))
+            kernel = draft.kernel
+            if kernel.text not in kernels:
+                kernels[kernel.text] = len(kept)
+                kept.append(Kernel(kernel.name, hashlib.sha256(kernel.text.encode()).hexdigest(), kernel.text,
+                                   kernel.launch, kernel.library))
             used = {int(str(argument.value)) for argument in draft.arguments if argument.kind == "buffer"}
-            steps.append(Step(kernels[draft.text], tuple(draft.arguments), draft.extent, draft.stage,
+            steps.append(Step(kernels[kernel.text], tuple(draft.arguments), draft.extent, draft.stage,
                               tuple(sorted(used - draft.writes | self._also_read(draft))),
                               tuple(sorted(draft.writes)), number))
             notes.append(self._note(draft, used))
@@ -307,7 +335,8 @@ class Assembler:
             moved = moved + self.schedule.buffers[number].nbytes
         nodes = tuple(describe(node) for node in draft.nodes)
         scope = next((node.scope for node in draft.nodes if node.scope), "")
-        return Note(f"{scope}/{draft.name}" if scope else draft.name, nodes, lines[:12], draft.flops, moved)
+        name = draft.kernel.name
+        return Note(f"{scope}/{name}" if scope else name, nodes, lines[:12], draft.flops, moved)
 
 
 class _Numbers:

@@ -12,7 +12,7 @@ each other and may run in any order, on any thread. Grammar:
     statement := Let(name, dtype, expr)                      a value; names are assigned once
                | Store(pointer, index, expr)
                | Map(index, extent, body, order)             inner axis; order "any" | "forward" | "backward"
-               | Reduce(loops, body, results)                inner axes; results are available after it
+               | Reduce(loops, body, results, window)        inner axes; results are available after it
                | Scan(index, extent, body, carries, order)   a sequential axis that carries values along
                | Check(name, value, size, number)            an index brought into 0 .. size-1, or reported
                | Local(name, dtype, size, scope)             scope "local" (a thread's own) | "shared" (a block's)
@@ -63,9 +63,12 @@ REDUCTIONS = ("sum", "prod", "max", "min", "any", "all", "argmax", "argmin")
 
 @dataclass(frozen=True)
 class Pointer:
+    """`aligned`: the address is known to be a multiple of 16 bytes."""
+
     name: str
     dtype: str
     access: str = "read"
+    aligned: bool = True
 
 
 @dataclass(frozen=True)
@@ -126,9 +129,13 @@ class Result:
 
 @dataclass(frozen=True)
 class Reduce:
+    """`window`, if there is one, is (first, length): only that part of the loops' running number is gone through, as
+    far as there are elements. It makes a long reduction one of many parts (see `fission`)."""
+
     loops: tuple[tuple[str, str], ...]
     body: tuple[Statement, ...]
     results: tuple[Result, ...]
+    window: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -186,9 +193,13 @@ class Section:
 
 @dataclass(frozen=True)
 class KernelIR:
+    """`guarded`: it does nothing where a step before it has reported something. (Where steps run one by one and end
+    with the first report, as on a CPU, nothing needs to be.)"""
+
     name: str
     sections: tuple[Section, ...]
     lanes: str = "inner"
+    guarded: bool = False
 
 
 @cache
@@ -209,11 +220,13 @@ def unknown_in_formula(formula: str) -> str | None:
 
 def format_kernel(kernel: KernelIR) -> str:
     """The kernel as readable text, one statement a line."""
-    lines = [f"kernel {kernel.name} (lanes: {kernel.lanes})"]
+    lines = [f"kernel {kernel.name} (lanes: {kernel.lanes})" + (" guarded" if kernel.guarded else "")]
     for number, section in enumerate(kernel.sections):
         lines.append(f"  section {number} x {section.count}")
         for parameter in section.parameters:
-            detail = f" {parameter.dtype} {parameter.access}" if isinstance(parameter, Pointer) else ""
+            detail = ""
+            if isinstance(parameter, Pointer):
+                detail = f" {parameter.dtype} {parameter.access}" + ("" if parameter.aligned else " unaligned")
             lines.append(f"    {type(parameter).__name__.lower()} {parameter.name}{detail}")
         lines += _format_body(section.prelude, "    ")
         for axis in section.axes:
@@ -232,8 +245,9 @@ def _format_body(body: Sequence[Statement], indent: str) -> Iterator[str]:
             case Map(index, extent, inner, order):
                 yield f"{indent}map {index} < {extent}" + ("" if order == "any" else f" {order}")
                 yield from _format_body(inner, indent + "  ")
-            case Reduce(loops, inner, results):
-                yield f"{indent}reduce " + ", ".join(f"{index} < {extent}" for index, extent in loops)
+            case Reduce(loops, inner, results, window):
+                part = "" if window is None else f" from {window[0]}, at most {window[1]}"
+                yield f"{indent}reduce " + ", ".join(f"{index} < {extent}" for index, extent in loops) + part
                 yield from _format_body(inner, indent + "  ")
                 for result in results:
                     yield f"{indent}  {result.name}: {result.dtype} = {result.op}({result.expr})"
@@ -336,8 +350,10 @@ class _Verifier:
                 inside = set(scope)
                 self.index(index, inside)
                 self.body(inner, inside)
-            case Reduce(loops, inner, results):
+            case Reduce(loops, inner, results, window):
                 inside = set(scope)
+                for text in window or ():
+                    self.expression(text, scope)
                 for index, extent in loops:
                     self.expression(extent, inside)
                     self.index(index, inside)

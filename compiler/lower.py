@@ -5,7 +5,7 @@ The loops come from `access.GroupAccesses.arrange`:
 * nothing reduced: a flat loop, or rows with a `Map` over the last axis;
 * reduced axes: one row per point of the other axes, and inside it a sequence of loops over the reduced axes. Loop k
   can use what loops 0 … k-1 have reduced; element-level values are computed again in each loop that needs them, except
-  expensive ones that the kernel stores anyway: those are parked in their own output row and read back.
+  expensive ones that the kernel stores anyway: those are parked in their own output row and read back (on a CPU).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from staticgraph.types import Size, product
 from .access import Access, GroupAccesses
 from .fusion import FusionResult, Group, is_inline
 from .kernel_ir import Axis, Check, Let, Map, Reduce, Result, Section, Statement, Store, unknown_in_formula
-from .parameters import BufferOf, Parameters, cast, index_sum, literal
+from .parameters import BufferOf, Parameters, Style, cast, index_sum, literal
 from .program import Argument
 from .views import trace, view_of
 
@@ -34,13 +34,11 @@ INT64_MAX = 2**63 - 1
 Loads = dict[tuple[int, Size, tuple[Size, ...]], str]
 """Names of values that are loaded already, by `Access.key`."""
 
-ROW = 512
-"""Rows that are reduced and no longer than this have their length in the text: one block of a sum, no remainder."""
-
 
 @dataclass
 class Lowered:
-    """A section with the argument of every parameter; `extent` is its number of parallel iterations."""
+    """A section with the argument of every parameter; `extent` is its number of parallel iterations, `extents` the
+    sizes of all its loops, outermost first, and `inner` those of them that are no parallel axes."""
 
     section: Section
     arguments: list[Argument]
@@ -49,6 +47,8 @@ class Lowered:
     names: list[str]
     flat: bool = False
     flops: Size = 0
+    extents: tuple[Size, ...] = ()
+    inner: tuple[Size, ...] = ()
 
 
 class GroupLowering:
@@ -56,14 +56,15 @@ class GroupLowering:
     `literal_extents` is False for sections that are shared by arrays of different sizes."""
 
     def __init__(self, group: Group, fused: FusionResult, stored: Sequence[Tensor], buffer_of: BufferOf,
-                 check_of: Callable[[Tensor], int], literal_extents: bool = True) -> None:
+                 check_of: Callable[[Tensor], int], style: Style, literal_extents: bool = True) -> None:
         self.group = group
         self.fused = fused
         self.stored = list(stored)
         self.is_stored = frozenset(stored)
         self.check_of = check_of
         self.literal_extents = literal_extents
-        self.parameters = Parameters(buffer_of)
+        self.style = style
+        self.parameters = Parameters(buffer_of, style)
         self.members = fused.members(group)
         self.accesses = GroupAccesses(group, fused, stored)
         self.variables: dict[int, str] = {}
@@ -80,7 +81,7 @@ class GroupLowering:
     def lower(self) -> Lowered:
         plan = self.accesses.arrange()
         if self.group.reduced and plan.lanes == "inner":
-            self.parameters.largest_literal = ROW
+            self.parameters.largest_literal = self.style.row
         axes = []
         for position, number in enumerate(plan.outer):
             name = "i" if plan.flat else "row" if len(plan.outer) == 1 else f"row{position}"
@@ -94,8 +95,9 @@ class GroupLowering:
         self.inner_axes = frozenset(axis for number in plan.inner for axis in plan.runs[number])
         self._emit()
         section = Section(tuple(self.parameters.parameters), tuple(axes), tuple(self.row_body), 1, tuple(self.prelude))
-        return Lowered(section, self.parameters.arguments, product(plan.extents[number] for number in plan.outer),
-                       plan.lanes, self.names, plan.flat, len(self.members) * product(self.group.extents))
+        outer, inner = (tuple(plan.extents[number] for number in runs) for runs in (plan.outer, plan.inner))
+        return Lowered(section, self.parameters.arguments, product(outer), plan.lanes, self.names, plan.flat,
+                       len(self.members) * product(self.group.extents), (*outer, *inner), inner)
 
     # Statements.
 
@@ -176,6 +178,8 @@ class GroupLowering:
 
     def _parked(self, loop_of: dict[Tensor, int], last: int) -> dict[Tensor, Tensor]:
         """Expensive element values of an early loop that a later loop needs: the output row that keeps them."""
+        if not self.style.parks:
+            return {}
         rest = [member for member in self.stored if not self._is_row(member) and loop_of[member] == last]
         parked: dict[Tensor, Tensor] = {}
         for member in self.members:
@@ -220,6 +224,8 @@ class GroupLowering:
 
     def _stored_early(self, loop_of: dict[Tensor, int], loop: int) -> list[Tensor]:
         """Expensive values that an earlier loop has stored for good: read back instead of computed again."""
+        if not self.style.parks:
+            return []
         return [each for each in self.stored
                 if each.op.name in PARKED and not self._is_row(each) and loop_of[each] < loop
                 and any(user in self.group.at and loop_of[user] >= loop for user in self.fused.users.get(each, ()))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,24 @@ from staticgraph.types import Size
 from .kernel_ir import Extent, Parameter, Pointer, Status
 from .program import Argument
 
-SMALL = 16
+VECTOR_BYTES = 16
+"""The widest access to memory of a GPU thread; every buffer starts at a multiple."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """What a device wants of the text of its kernels. Static sizes up to `literal` are written into the text, those of
+    rows that are reduced up to `row`; `parks`: expensive values are stored in an output row and read back rather than
+    computed again in a later loop over the row."""
+
+    literal: int = 16
+    row: int = 512
+    parks: bool = True
+
+
+STYLES = {"cpu": Style(), "cuda": Style(literal=2**30, row=2**30, parks=False)}
+"""By device. A CPU shares kernels between sizes and finds a row in its cache; on a GPU sizes in the text decide how
+threads are laid out and what is aligned, and arithmetic is cheaper than memory."""
 
 BufferOf = Callable[[Tensor], int]
 """The number of the buffer that holds a node's value."""
@@ -26,9 +44,9 @@ class Parameters:
     arguments, so that programs that differ in nothing else share one kernel.
     """
 
-    def __init__(self, buffer_of: BufferOf, largest_literal: int = SMALL) -> None:
+    def __init__(self, buffer_of: BufferOf, style: Style) -> None:
         self.buffer_of = buffer_of
-        self.largest_literal = largest_literal
+        self.largest_literal = style.literal
         self.parameters: list[Parameter] = []
         self.arguments: list[Argument] = []
         self.names: dict[Any, str] = {}
@@ -41,11 +59,12 @@ class Parameters:
         if name is None:
             letter = "x" if access == "read" else "y"
             name = f"{letter}{sum(isinstance(each, Pointer) and each.name[0] == letter for each in self.parameters)}"
-            self._add(key, Pointer(name, str(base.dtype), access),
-                      Argument("buffer", buffer, offset * base.dtype.itemsize))
+            start = offset * base.dtype.itemsize
+            aligned = isinstance(start, int) and start % VECTOR_BYTES == 0
+            self._add(key, Pointer(name, str(base.dtype), access, aligned), Argument("buffer", buffer, start))
         for slot, each in enumerate(self.parameters):
             if each.name == name and isinstance(each, Pointer) and each.access not in (access, "readwrite"):
-                self.parameters[slot] = Pointer(name, each.dtype, "readwrite")
+                self.parameters[slot] = replace(each, access="readwrite")
         return name
 
     def extent(self, size: Size, literal: bool = True) -> str:

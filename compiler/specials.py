@@ -16,7 +16,7 @@ from staticgraph.types import Shape, Size, product
 
 from .kernel_ir import Axis, Carry, Let, Map, Scan, Section, Statement, Store
 from .lower import Lowered
-from .parameters import BufferOf, Parameters, index_sum, literal
+from .parameters import BufferOf, Parameters, Style, index_sum, literal
 from .views import View, contiguous_strides, is_one
 
 
@@ -62,9 +62,9 @@ def _index(variables: Sequence[str], strides: Sequence[Size], parameters: Parame
                       if stride != 0])
 
 
-def copy(shape: Shape, source: Place, target: Place, buffer_of: BufferOf) -> Lowered:
+def copy(shape: Shape, source: Place, target: Place, buffer_of: BufferOf, style: Style) -> Lowered:
     """Copy a strided region: one flat loop, or rows with an inner loop over the last axis."""
-    parameters = Parameters(buffer_of)
+    parameters = Parameters(buffer_of, style)
     sizes, (from_strides, to_strides) = collapse(shape, source.strides, target.strides)
     x = parameters.pointer(source.node, source.offset, "read")
     y = parameters.pointer(target.node, target.offset, "write")
@@ -79,22 +79,23 @@ def copy(shape: Shape, source: Place, target: Place, buffer_of: BufferOf) -> Low
         body = (Map("j", parameters.extent(sizes[-1]), body),)
     section = Section(tuple(parameters.parameters), tuple(axes), body)
     extent = product(sizes if flat else sizes[:-1])
-    return Lowered(section, parameters.arguments, extent, "inner", ["copy"], flat)
+    return Lowered(section, parameters.arguments, extent, "inner", ["copy"], flat, 0, tuple(sizes),
+                   () if flat else (sizes[-1],))
 
 
-def fill(node: Tensor, buffer_of: BufferOf) -> Lowered:
+def fill(node: Tensor, buffer_of: BufferOf, style: Style) -> Lowered:
     """Fill a padded array with its padding value."""
-    parameters = Parameters(buffer_of)
+    parameters = Parameters(buffer_of, style)
     y = parameters.pointer(node, 0, "write")
     value = literal(np.asarray(node.attrs["value"]).astype(node.dtype))
     axis = Axis("i", parameters.extent(node.size, literal=False))
     section = Section(tuple(parameters.parameters), (axis,), (Store(y, "i", value),))
-    return Lowered(section, parameters.arguments, node.size, "inner", ["fill"], True)
+    return Lowered(section, parameters.arguments, node.size, "inner", ["fill"], True, 0, (node.size,))
 
 
-def scan(node: Tensor, views: Sequence[View], buffer_of: BufferOf) -> Lowered:
+def scan(node: Tensor, views: Sequence[View], buffer_of: BufferOf, style: Style) -> Lowered:
     """cumulative_sum, cumulative_prod and linear_recurrence: rows in parallel, the scanned axis in order."""
-    parameters = Parameters(buffer_of)
+    parameters = Parameters(buffer_of, style)
     axis = node.attrs["axis"]
     others = [number for number in range(node.ndim) if number != axis]
     sizes, strides = collapse([node.shape[number] for number in others],  # type: ignore[arg-type]
@@ -122,10 +123,10 @@ def scan(node: Tensor, views: Sequence[View], buffer_of: BufferOf) -> Lowered:
     return Lowered(section, parameters.arguments, product(sizes), "inner", [node.op.name])
 
 
-def scatter(node: Tensor, views: Sequence[View], buffer_of: BufferOf) -> Lowered:
+def scatter(node: Tensor, views: Sequence[View], buffer_of: BufferOf, style: Style) -> Lowered:
     """scatter_add and scatter_add_along on contiguous operands: rows before the axis in parallel, repeated indices
     added in order, so the result does not depend on the number of threads."""
-    parameters = Parameters(buffer_of)
+    parameters = Parameters(buffer_of, style)
     axis = node.attrs["axis"]
     x, indices, source = (parameters.pointer(view.base, view.offset, "read") for view in views)
     y = parameters.pointer(node, 0, "write")

@@ -113,7 +113,7 @@ def _render_sections(writer: Writer, sections: Sequence[Section]) -> None:
         with writer:
             width = len(section.parameters)
             writer.line(f"table{suffix} = args + ({first} + turn{suffix} * {width}) * 8")
-            renamed = _suffixed(section, suffix)
+            renamed = suffixed(section, suffix)
             _parameters(writer, renamed.parameters, f"table{suffix}")
             _statements(writer, renamed.prelude)
             extent = " * ".join(axis.extent for axis in renamed.axes) or "1"
@@ -123,7 +123,7 @@ def _render_sections(writer: Writer, sections: Sequence[Section]) -> None:
         first += section.count * len(section.parameters)
 
 
-def _suffixed(section: Section, suffix: str) -> Section:
+def suffixed(section: Section, suffix: str) -> Section:
     """The section with its names made its own: a Numba variable keeps one type in a whole function."""
     names = {parameter.name for parameter in section.parameters} | {axis.name for axis in section.axes}
     for statement in (*section.prelude, *section.body):

@@ -27,15 +27,17 @@ _HIGHEST = {"bool": "True", "int8": "127", "int16": "32767", "int32": "214748364
             "float32": "inf", "float64": "inf"}
 
 
-def header(text: str) -> str:
+def header(text: str, language: str = LANGUAGE) -> str:
     """The import line for the kernel-language names in `text`."""
     defined = set(re.findall(r"for (\w+) in", text))
+    for parameters in re.findall(r"def \w+\((.*)\):", text):
+        defined.update(WORD.findall(parameters))
     for targets in re.findall(r"^\s*([^\W\d][\w, ]*) =", text, re.M):
         defined.update(WORD.findall(targets))
-    names = {word for word in WORD.findall(re.sub(r"#.*", "", text))} - defined - PYTHON - {"args", "start", "stop"}
+    names = {word for word in WORD.findall(re.sub(r"#.*", "", text))} - defined - PYTHON
     names -= set(re.findall(r"def (\w+)\(", text))
     names = {name for name in names if not re.fullmatch(r"e\d*", name)}
-    return f"from {LANGUAGE} import {', '.join(sorted(names))}\n\n\n" if names else ""
+    return f"from {language} import {', '.join(sorted(names))}\n\n\n" if names else ""
 
 
 class Writer:

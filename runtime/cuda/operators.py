@@ -20,6 +20,7 @@ from ..cpu.emit import (
     from_bits,
     function,
     is_float,
+    is_integral,
     is_number,
     is_scalar,
     leaf,
@@ -168,10 +169,21 @@ def _cast(kind: Any) -> Any:
     return leaf(str(kind), resolve, 1, f"x as {kind}, wrapped around.")
 
 
+def quotient_of(x: Value, y: Value) -> Value:
+    """x // y of integers that are not negative: for indices"""
+    return x.of(x.builder.udiv(x.raw, y.raw))
+
+
+def remainder_of(x: Value, y: Value) -> Value:
+    """x % y of integers that are not negative: for indices"""
+    return x.of(x.builder.urem(x.raw, y.raw))
+
+
 INTEGERS = [getattr(types, f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)]
 
 FUNCTIONS = {
     "maximum": _extreme("maximum"), "minimum": _extreme("minimum"),
     **{body.__name__: function(body.__name__, body, 2, accepts=is_number) for body in (floor_divide, remainder)},
+    **{body.__name__: function(body.__name__, body, 2, accepts=is_integral) for body in (quotient_of, remainder_of)},
     **{str(kind): _cast(kind) for kind in INTEGERS},
 }

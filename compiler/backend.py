@@ -1,0 +1,165 @@
+"""What differs between devices when kernels are written: one object for each, chosen by the target.
+
+A backend renders kernel IR, gives the texts of kernels that are no row programs (products, sorts, scatters), says how
+many parallel iterations each takes, and may cut a lowered section into several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from staticgraph.tensor import Tensor
+from staticgraph.types import Size, product
+
+from . import specials
+from .fission import Scratch, fission
+from .kernel_ir import KernelIR, Section, Status
+from .lower import Lowered
+from .parameters import STYLES, BufferOf, Style
+from .program import Argument, Launch
+from .render import cpu, cpu_matmul, cpu_sort, cuda, cuda_matmul, cuda_scatter, cuda_sections, cuda_sort, cuda_tiles
+from .target import Target
+from .views import View
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A kernel as text; `library` is the vendor's routine that may take its place."""
+
+    name: str
+    text: str
+    launch: Launch | None = None
+    library: str = ""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A rendered kernel with its arguments and its number of parallel iterations."""
+
+    kernel: Rendered
+    arguments: list[Argument]
+    extent: Size
+
+
+class Backend(Protocol):
+    """See the module docstring."""
+
+    style: Style
+    guards_commits: bool
+    most_arguments: int
+
+    def render(self, kernel: KernelIR) -> Rendered: ...
+
+    def pieces(self, lowered: Lowered, scratch: Scratch) -> list[Lowered]:
+        """A lowered section as the kernels that compute it, in order."""
+
+    def extent(self, lowered: Lowered) -> Size:
+        """Parallel iterations of a section as it is rendered here."""
+
+    def section_length(self, length: Size) -> Size:
+        """What one array of a merged kernel adds to its extent."""
+
+    def matmul(self, dtype: str, batch: Size, m: Size, n: Size) -> tuple[Rendered, Size]:
+        """The kernel of a product, and its parallel iterations."""
+
+    def argsort(self, dtype: str, descending: bool) -> Rendered: ...
+
+    def scatter(self, node: Tensor, views: Sequence[View], buffer_of: BufferOf) -> Lowered | Call: ...
+
+
+class CpuBackend:
+    """Steps run one by one and end with the first report, so that nothing needs a guard."""
+
+    style = STYLES["cpu"]
+    guards_commits = False
+    most_arguments = 2**20
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+
+    def render(self, kernel: KernelIR) -> Rendered:
+        return Rendered(kernel.name, cpu.render(kernel))
+
+    def pieces(self, lowered: Lowered, scratch: Scratch) -> list[Lowered]:
+        return [lowered]
+
+    def extent(self, lowered: Lowered) -> Size:
+        return lowered.extent
+
+    def section_length(self, length: Size) -> Size:
+        return length
+
+    def matmul(self, dtype: str, batch: Size, m: Size, n: Size) -> tuple[Rendered, Size]:
+        return Rendered(*cpu_matmul.render_matmul(dtype, self.target)), batch * m
+
+    def argsort(self, dtype: str, descending: bool) -> Rendered:
+        return Rendered(*cpu_sort.render_argsort(dtype, descending))
+
+    def scatter(self, node: Tensor, views: Sequence[View], buffer_of: BufferOf) -> Lowered | Call:
+        return specials.scatter(node, views, buffer_of, self.style)
+
+
+class CudaBackend:
+    """All steps are launched at once; those that write variables look at the status first."""
+
+    style = STYLES["cuda"]
+    guards_commits = True
+    most_arguments = 384    # of the 512 that 4 KiB of parameters hold
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+
+    def render(self, kernel: KernelIR) -> Rendered:
+        return Rendered(kernel.name, *cuda.render(kernel))
+
+    def pieces(self, lowered: Lowered, scratch: Scratch) -> list[Lowered]:
+        return fission(lowered, scratch)
+
+    def extent(self, lowered: Lowered) -> Size:
+        section = lowered.section
+        if not cuda.is_elementwise(section.body):
+            return lowered.extent
+        if cuda_tiles.is_transposed(section):
+            return cuda_tiles.tile_count(lowered.extents)
+        return product(lowered.extents)
+
+    def section_length(self, length: Size) -> Size:
+        return cuda_sections.rounded(length)
+
+    def matmul(self, dtype: str, batch: Size, m: Size, n: Size) -> tuple[Rendered, Size]:
+        library = "matmul" if dtype.startswith("float") else ""
+        return Rendered(*cuda_matmul.render_matmul(dtype), library), cuda_matmul.tile_count(batch, m, n)
+
+    def argsort(self, dtype: str, descending: bool) -> Rendered:
+        return Rendered(*cuda_sort.render_argsort(dtype, descending))
+
+    def scatter(self, node: Tensor, views: Sequence[View], buffer_of: BufferOf) -> Lowered | Call:
+        axis = node.attrs["axis"]
+        along = node.op.name == "scatter_add_along"
+        size = node.shape[axis]
+        before, after = product(node.shape[:axis]), product(node.shape[axis + 1:])
+        count = node.inputs[1].shape[axis] if along else node.inputs[1].size
+        part = cuda_scatter.part_length(size, before, after)
+        places = [Argument("buffer", buffer_of(view.base), view.offset * view.base.dtype.itemsize) for view in views]
+        sizes = [Argument("size", each) for each in (size, after, count, part)]
+        return Call(Rendered(*cuda_scatter.render_scatter(str(node.dtype), along)),
+                    [*places, Argument("buffer", buffer_of(node)), *sizes],
+                    cuda_scatter.thread_count(size, before, after))
+
+
+BACKENDS: dict[str, Callable[[Target], Backend]] = {"cpu": CpuBackend, "cuda": CudaBackend}
+
+
+def backend_for(target: Target) -> Backend:
+    return BACKENDS[target.device](target)
+
+
+def guarded(lowered: Lowered) -> Lowered:
+    """The section with the status among its parameters."""
+    section = lowered.section
+    if any(isinstance(each, Status) for each in section.parameters):
+        return lowered
+    wider = Section((*section.parameters, Status()), section.axes, section.body, section.count, section.prelude)
+    return replace(lowered, section=wider, arguments=[*lowered.arguments, Argument("status")])

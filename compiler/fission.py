@@ -1,0 +1,258 @@
+"""Fission: a row program with few, long rows as several kernels that fill a GPU.
+
+Comes in: a lowered section with reductions. Goes out: sections that compute the same, in order. One row is work for one
+block of threads; where there are few rows, and long ones, each reduction becomes two kernels: *parts* (a parallel axis
+more: each part of the row reduced on its own, the results in scratch memory) and *joins* (the parts of a row reduced in
+order, which gives the same bits at every run). Values of the row that a later kernel needs go through scratch memory
+too. What follows the last reduction and runs over the row's elements becomes an elementwise kernel.
+
+How many parts there are follows from the number of rows alone; their length from the sizes at run time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from staticgraph.types import Size, floor_divide, maximum_size, product
+
+from .kernel_ir import Axis, Check, Extent, Let, Map, Parameter, Pointer, Reduce, Result, Section, Statement, Store
+from .lower import Lowered
+from .program import Argument
+from .render.cpu_text import WORD
+from .render.cuda_rows import unnest
+
+FEW_ROWS = 256
+FEW_COLUMNS = 8192
+LONG_ROW = 16384
+LONG_COLUMN = 2048
+MOST_PARTS = 1024
+COLUMN_WARPS = 2**15
+"""Columns times parts that keep a device busy."""
+
+SHORTEST_PART = 4096
+SHORTEST_COLUMN_PART = 64
+
+Scratch = Callable[[tuple[Size, ...], str], int]
+"""Makes a buffer of this shape and dtype in the arena; gives its number."""
+
+
+def fission(lowered: Lowered, scratch: Scratch) -> list[Lowered]:
+    """The section itself, or what it is cut into."""
+    parts = number_of_parts(lowered)
+    return [lowered] if parts <= 1 else _Fission(lowered, scratch, parts).run()
+
+
+def number_of_parts(lowered: Lowered) -> int:
+    """Into how many parts a row is cut; 1 where that is not worth it."""
+    section = lowered.section
+    body = section.body
+    simple = all(isinstance(each, Let | Store | Reduce | Map) for each in body)
+    if not simple or not any(isinstance(each, Reduce) for each in body) or not isinstance(lowered.extent, int):
+        return 1
+    if not all(_is_flat(each) for each in body):
+        return 1
+    rows, length = lowered.extent, product(lowered.inner)
+    columns = lowered.lanes == "parallel"
+    few, long = (FEW_COLUMNS, LONG_COLUMN) if columns else (FEW_ROWS, LONG_ROW)
+    if not 0 < rows <= few or (isinstance(length, int) and length < long):
+        return 1
+    return max(1, min(MOST_PARTS // 2, COLUMN_WARPS // rows) if columns else MOST_PARTS // rows)
+
+
+def _is_flat(statement: Statement) -> bool:
+    if isinstance(statement, Map | Reduce):
+        return all(isinstance(each, Let | Store | Check) for each in unnest(statement)[1])
+    return True
+
+
+class _Fission:
+    def __init__(self, lowered: Lowered, scratch: Scratch, parts: int) -> None:
+        self.lowered = lowered
+        self.section = lowered.section
+        self.scratch = scratch
+        self.parts = parts
+        self.parameters: dict[str, tuple[Parameter, Argument]] = {
+            each.name: (each, argument)
+            for each, argument in zip(self.section.parameters, lowered.arguments, strict=True)}
+        self.rows = lowered.extent
+        self.made: list[Lowered] = []
+
+    def run(self) -> list[Lowered]:
+        body = self.section.body
+        last = max(number for number, each in enumerate(body) if isinstance(each, Reduce))
+        ends_in_rows = not any(isinstance(each, Map) for each in body[last:])
+        row_values: list[Statement] = []     # values of the row so far: computed again where they are needed
+        for number, statement in enumerate(body):
+            match statement:
+                case Reduce():
+                    self._parts(statement, row_values, number)
+                    if number == last and ends_in_rows:
+                        self._join(statement, row_values, number, body[last + 1:])
+                        return self.made
+                    row_values += self._join_into_scratch(statement, number)
+                case Map():
+                    self._elements(statement, row_values)
+                case _:
+                    row_values.append(statement)
+        if any(isinstance(each, Store) for each in row_values):
+            self._add(self.section.axes, row_values, self.rows, (), "inner", ["row"])
+        return self.made
+
+    # The kernels.
+
+    def _place(self, part: str) -> str:
+        """Where a part's result lies: columns beside each other, or the parts of a row beside each other."""
+        row = self._row_number()
+        if self.lowered.lanes == "parallel":
+            return f"{part} * {self.rows} + {row}"
+        return part if row == "0" else f"({row}) * {self.parts} + {part}"
+
+    def _parts(self, statement: Reduce, before: Sequence[Statement], number: int) -> None:
+        """Each part of a row reduced on its own."""
+        part, length = f"part{number}", f"length{number}"
+        columns = self.lowered.lanes == "parallel"
+        shortest = SHORTEST_COLUMN_PART if columns else SHORTEST_PART
+        pieces = floor_divide(product(self.lowered.inner) + (self.parts * shortest - 1), self.parts * shortest)
+        self.parameters[length] = Extent(length), Argument("size", maximum_size(pieces, 1) * shortest)
+        results = [*statement.results, *(_extreme(each) for each in statement.results if each.position)]
+        stores = [Store(self._workspace(f"w{number}_{result.name}", result.dtype, self.rows * self.parts),
+                        self._place(part), result.name) for result in results]
+        reduce = Reduce(statement.loops, statement.body, tuple(results), (f"{part} * {length}", length))
+        axis = Axis(part, str(self.parts))
+        axes = (axis, *self.section.axes) if columns else (*self.section.axes, axis)
+        self._add(axes, [*_lets(before), reduce, *stores], self.rows * self.parts, self.lowered.inner,
+                  self.lowered.lanes, ["parts", *self._names(statement)])
+
+    def _join(self, statement: Reduce, before: Sequence[Statement], number: int, after: Sequence[Statement]) -> None:
+        """The parts of each row reduced in order."""
+        index = self._place(f"p{number}")
+        loads: list[Statement] = []
+        terms: list[Result] = []
+        for result in statement.results:
+            load, pointer = f"{result.name}_part", f"w{number}_{result.name}"
+            if result.position:
+                loads.append(Let(load, result.term_dtype, f"{pointer}_extreme[{index}]"))
+                loads.append(Let(f"{load}_place", "int64", f"{pointer}[{index}]"))
+                terms.append(replace(result, expr=load, position=f"{load}_place"))
+            else:
+                loads.append(Let(load, result.dtype, f"{pointer}[{index}]"))
+                terms.append(replace(result, expr=load))
+        join = Reduce(((f"p{number}", str(self.parts)),), tuple(loads), tuple(terms))
+        self._add(self.section.axes, [*before, join, *after], self.rows, (self.parts,), self.lowered.lanes,
+                  ["join", *self._names(statement)])
+
+    def _join_into_scratch(self, statement: Reduce, number: int) -> list[Statement]:
+        """The join where later kernels need the results; gives what loads them there."""
+        row = self._row_number()
+        stores, values = [], []
+        for result in statement.results:
+            pointer = self._workspace(f"r{number}_{result.name}", result.dtype, self.rows)
+            stores.append(Store(pointer, row, result.name))
+            values.append(Let(result.name, result.dtype, f"{pointer}[{row}]"))
+        self._join(statement, [], number, stores)
+        return list(values)
+
+    def _elements(self, statement: Map, before: Sequence[Statement]) -> None:
+        """What runs over the elements of the row: each is a parallel iteration of its own."""
+        loops, body = unnest(statement)
+        axes = (*self.section.axes, *(Axis(index, extent) for index, extent in loops[:-1]))
+        last, extent = loops[-1]
+        values = _lets(before)
+        self._add(axes, [*values, Map(last, extent, tuple(body))], product((self.rows, *self.lowered.inner[:-1])),
+                  self.lowered.inner[-1:], "inner", ["elements"])
+
+    def _names(self, statement: Reduce) -> list[str]:
+        return [re.sub(r"_\d+$", "", each.name) for each in statement.results]
+
+    def _row_number(self) -> str:
+        """The running number of the row, from the indices of its axes."""
+        number = "0"
+        for axis in self.section.axes:
+            number = axis.name if number == "0" else f"({number}) * {axis.extent} + {axis.name}"
+        return number
+
+    def _workspace(self, name: str, dtype: str, size: Size) -> str:
+        buffer = self.scratch((size,), dtype)
+        self.parameters[name] = Pointer(name, dtype, "readwrite"), Argument("buffer", buffer)
+        return name
+
+    def _add(self, axes: tuple[Axis, ...], body: Sequence[Statement], extent: Size, inner: tuple[Size, ...],
+             lanes: str, names: list[str]) -> None:
+        """A kernel with the parameters that it uses."""
+        kept = _live(body)
+        written = {each.pointer for each in _all(kept) if isinstance(each, Store)}
+        used = _words([*kept, *self.section.prelude]) | {axis.extent for axis in axes} | written
+        prelude = _live(self.section.prelude, used)
+        used |= _words(prelude)
+        parameters, arguments = [], []
+        for name, (parameter, argument) in self.parameters.items():
+            if name in used:
+                if isinstance(parameter, Pointer):
+                    loads = any(f"{name}[" in text for each in [*_all(kept), *_all(prelude)] for text in _texts(each))
+                    access = ("readwrite" if loads else "write") if name in written else "read"
+                    parameter = replace(parameter, access=access)
+                parameters.append(parameter)
+                arguments.append(argument)
+        flat = len(axes) <= 1 and not any(isinstance(each, Map | Reduce) for each in kept)
+        section = Section(tuple(parameters), axes, tuple(kept), 1, tuple(prelude))
+        outer = tuple(self._size_of(axis) for axis in axes)
+        self.made.append(Lowered(section, arguments, extent, lanes, names, flat, 0, (*outer, *inner), inner))
+
+    def _size_of(self, axis: Axis) -> Size:
+        if axis.extent.lstrip("-").isdigit():
+            return int(axis.extent)
+        return self.parameters[axis.extent][1].value
+
+
+def _extreme(result: Result) -> Result:
+    """The value beside a position."""
+    op = "max" if result.op == "argmax" else "min"
+    return Result(f"{result.name}_extreme", result.term_dtype, op, result.expr, result.term_dtype)
+
+
+def _lets(statements: Sequence[Statement]) -> list[Statement]:
+    return [each for each in statements if isinstance(each, Let)]
+
+
+def _all(body: Sequence[Statement]) -> list[Statement]:
+    found: list[Statement] = []
+    for each in body:
+        found.append(each)
+        if isinstance(each, Map | Reduce):
+            found += _all(each.body)
+    return found
+
+
+def _texts(statement: Statement) -> list[str]:
+    match statement:
+        case Let(_, _, expr):
+            return [expr]
+        case Store(_, index, expr):
+            return [index, expr]
+        case Map(_, extent, _, _):
+            return [extent]
+        case Reduce(loops, _, results, window):
+            return [*(extent for _, extent in loops), *(window or ()), *(each.expr for each in results),
+                    *(each.position for each in results)]
+        case Check(_, value, size, number):
+            return [value, size, number, "status"]
+        case _:
+            return []
+
+
+def _words(body: Sequence[Statement]) -> set[str]:
+    return {word for each in _all(body) for text in _texts(each) for word in WORD.findall(text)}
+
+
+def _live(body: Sequence[Statement], wanted: set[str] = frozenset()) -> list[Statement]:  # type: ignore[assignment]
+    """The statements without values that nothing uses."""
+    used = set(wanted)
+    kept: list[Statement] = []
+    for statement in reversed(body):
+        if isinstance(statement, Let) and statement.name not in used:
+            continue
+        used |= _words([statement])
+        kept.append(statement)
+    return kept[::-1]

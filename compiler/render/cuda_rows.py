@@ -1,0 +1,205 @@
+"""Row kernels for CUDA: a team of threads for each row.
+
+Threads of a team go through the row together, a vector of elements each, and join their partial results by shuffles;
+a team larger than a warp is a block, whose warps meet in shared memory. All threads of a team know every result, so
+values of the row are computed by all and stored by the first. The row is read again by each of its loops: it comes from
+the first level of cache, or, where loops of known length are unrolled, stays in registers.
+
+The size of a team follows from the length of the row if that is known; `UNKNOWN` threads otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..kernel_ir import Let, Map, Pointer, Reduce, Section, Statement, Store
+from ..program import Launch
+from .cpu_text import Writer, typed
+from .cuda_text import (
+    WARP,
+    Lanes,
+    partial_names,
+    vector_width,
+    write_coordinates,
+    write_join_lanes,
+    write_shuffles,
+    write_start,
+    write_term,
+)
+
+BLOCK = 256
+LARGEST_TEAM = 512
+UNKNOWN = 256
+
+
+def write_rows(writer: Writer, section: Section) -> Launch:
+    return _Rows(writer, section).write()
+
+
+class _Rows:
+    def __init__(self, writer: Writer, section: Section) -> None:
+        self.writer = writer
+        self.section = section
+        self.pointers = {each.name: each for each in section.parameters if isinstance(each, Pointer)}
+        self.loops = next(each.loops for each in section.body if isinstance(each, Reduce))
+        self.width = min(self.width_of(each) for each in section.body if isinstance(each, Map | Reduce))
+        self.team = self.team_size()
+
+    def width_of(self, statement: Map | Reduce) -> int:
+        loops, body = unnest(statement)
+        return vector_width(body, self.pointers, *loops[-1])
+
+    def team_size(self) -> int:
+        """Threads of a team: a power of two for which each has two to four vectors."""
+        if not all(extent.isdigit() for _, extent in self.loops):
+            return UNKNOWN
+        vectors = 1
+        for _, extent in self.loops:
+            vectors *= int(extent)
+        vectors = max(1, vectors // self.width)
+        wanted = max(WARP, -(-vectors // 4)) if vectors > 2 * WARP else -(-vectors // 2)
+        return min(LARGEST_TEAM, 1 << (wanted - 1).bit_length())
+
+    def write(self) -> Launch:
+        writer, team = self.writer, self.team
+        axes = [(axis.name, axis.extent) for axis in self.section.axes]
+        rows = max(1, BLOCK // team) if team <= WARP else 1
+        if rows == 1:
+            writer.line("t = thread()")
+            writer.line("point = block()")
+        else:
+            writer.line(f"t = thread() & {team - 1}" if team > 1 else "t = 0")
+            writer.line(f"point = block() * {rows} + (thread() >> {team.bit_length() - 1})")
+            writer.line("live = point < stop")
+            writer.line("if not live:     # it stays for the shuffles, and stores nothing")
+            with writer:
+                writer.line("point = stop - 1")
+        if axes:
+            write_coordinates(writer, axes, "point")
+        self.store_if = "" if rows == 1 else "live"
+        for statement in self.section.body:
+            self.statement(statement)
+        return Launch(team * rows, rows)
+
+    def statement(self, statement: Statement) -> None:
+        match statement:
+            case Let(name, dtype, expr):
+                self.writer.line(f"{name} = {typed(expr, dtype)}")
+            case Store(pointer, index, expr):
+                first = "t == 0" if self.team > 1 else ""
+                condition = " and ".join(filter(None, (self.store_if, first)))
+                self.writer.line(f"if {condition}:" if condition else "if True:")
+                with self.writer:
+                    self.writer.line(f"{pointer}[{index}] = {expr}")
+            case Map():
+                loops, body = unnest(statement)
+                with _Loop(self, loops) as lanes:
+                    lanes.body(body, self.store_if)
+            case Reduce():
+                self.reduce(statement)
+            case _:
+                raise AssertionError(f"{type(statement).__name__} in a row program that is shared by threads")
+
+    def reduce(self, statement: Reduce) -> None:
+        writer, width = self.writer, self.width
+        suffixes = [f"_{lane}" for lane in range(width)] if width > 1 else [""]
+        for result in statement.results:
+            for suffix in suffixes:
+                write_start(writer, result, suffix)
+        with _Loop(self, statement.loops, statement.window) as lanes:
+            lanes.body([each for each in statement.body if not isinstance(each, Store)])
+            lanes.body_stores([each for each in statement.body if isinstance(each, Store)], self.store_if)
+            for result in statement.results:
+                for lane, suffix in enumerate(suffixes):
+                    write_term(writer, result, lanes.fix(result.expr, lane), lanes.fix(result.position, lane), suffix)
+        for result in statement.results:
+            write_join_lanes(writer, result, width)
+            write_shuffles(writer, result, min(self.team, WARP))
+        if self.team > WARP:
+            self.join_warps(statement)
+
+    def join_warps(self, statement: Reduce) -> None:
+        """Every warp's result through shared memory; then each warp joins all of them."""
+        writer, warps = self.writer, self.team // WARP
+        for result in statement.results:
+            for name, dtype in partial_names(result):
+                writer.line(f"{name}_warps = shared_{dtype}({warps})")
+        writer.line("if t & 31 == 0:")
+        with writer:
+            for result in statement.results:
+                for name, _ in partial_names(result):
+                    writer.line(f"{name}_warps[t >> 5] = {name}")
+        writer.line("barrier()")
+        for result in statement.results:
+            for name, _ in partial_names(result):
+                writer.line(f"{name} = {name}_warps[t & {warps - 1}]")
+            write_shuffles(writer, result, warps)
+
+
+class _Loop:
+    """The loop of a team over the running number of nested loops, a vector of elements a turn."""
+
+    def __init__(self, rows: _Rows, loops: Sequence[tuple[str, str]], window: tuple[str, str] | None = None) -> None:
+        self.rows = rows
+        self.loops = loops
+        self.window = window
+
+    def __enter__(self) -> RowLanes:
+        rows, writer = self.rows, self.rows.writer
+        width, team = rows.width, rows.team
+        index = self.loops[-1][0]
+        self.depth = writer.depth
+        extent = " * ".join(each for _, each in self.loops)
+        if width > 1 and len(self.loops) == 1:
+            first, stop, step = f"t * {width}", extent, team * width
+        elif width > 1:
+            first, stop, step = "t", f"{extent} // {width}", team
+        else:
+            first, stop, step = "t", extent, team
+        if self.window is not None:
+            start, length = self.window
+            divided = width > 1 and len(self.loops) > 1
+            begin = f"quotient_of({start}, {width})" if divided else start
+            length = f"quotient_of({length}, {width})" if divided else length
+            first, stop = f"{begin} + {first}", f"min({stop}, {begin} + {length})"
+        if len(self.loops) == 1:
+            writer.line(f"for {index} in range({first}, {stop}, {step}):")
+            writer.depth += 1
+        else:
+            name = f"{index}_point"
+            writer.line(f"for {name} in range({first}, {stop}, {step}):")
+            writer.depth += 1
+            last = self.loops[-1][1] if width == 1 else str(int(self.loops[-1][1]) // width)
+            inner = index if width == 1 else f"{index}_vector"
+            write_coordinates(writer, [*self.loops[:-1], (inner, last)], name)
+            if width > 1:
+                writer.line(f"{index} = {inner} * {width}")
+        return RowLanes(writer, rows.pointers, index, width)
+
+    def __exit__(self, *_: object) -> None:
+        self.rows.writer.depth = self.depth
+
+
+class RowLanes(Lanes):
+    """Lanes whose check stays open until the loop ends: the terms of a reduction come after the body."""
+
+    def body(self, body: Sequence[Statement], store_if: str = "") -> None:
+        depth = self.writer.depth
+        super().body(body, store_if)
+        opened = sum(type(each).__name__ == "Check" for each in body)
+        self.writer.depth = depth + opened
+
+    def body_stores(self, stores: Sequence[Statement], store_if: str) -> None:
+        super().body(stores, store_if)
+
+
+def unnest(statement: Map | Reduce) -> tuple[tuple[tuple[str, str], ...], Sequence[Statement]]:
+    """Nested loops as one: their indices with extents, and the innermost body."""
+    if isinstance(statement, Reduce):
+        return statement.loops, statement.body
+    loops = []
+    inner: Sequence[Statement] = (statement,)
+    while len(inner) == 1 and isinstance(inner[0], Map):
+        loops.append((inner[0].index, inner[0].extent))
+        inner = inner[0].body
+    return tuple(loops), inner

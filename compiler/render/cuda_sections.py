@@ -1,0 +1,105 @@
+"""The merged update kernel for CUDA: many arrays, a few forms, one launch.
+
+Sections are flat programs over arrays of their own. Whole blocks are given to arrays, so that each array starts at the
+beginning of a block and can be read by vectors: the number of a block tells its array, by a walk over their lengths
+that all threads of the block do alike. Arrays of one form share its code. `stop` counts elements with every length
+rounded up to whole blocks (`rounded`), so the launch has as many blocks as the walk gives out.
+"""
+
+from __future__ import annotations
+
+from staticgraph.types import Size, floor_divide
+
+from ..kernel_ir import KernelIR, Pointer, Section
+from ..program import Launch
+from .cpu import suffixed
+from .cpu_text import Writer
+from .cuda_text import Lanes, Sequential, vector_width, write_parameters
+
+THREADS = 256
+ITEMS = 1024
+"""Elements of a block."""
+
+
+def rounded(length: Size) -> Size:
+    """The elements that an array takes up in the launch."""
+    return floor_divide(length + (ITEMS - 1), ITEMS) * ITEMS
+
+
+def write_guard(writer: Writer) -> None:
+    """A step that writes variables does nothing once something has failed."""
+    writer.line("if status[0] != 0:")
+    with writer:
+        writer.line("return")
+
+
+def write_sections(writer: Writer, kernel: KernelIR) -> Launch:
+    if kernel.guarded:
+        status = sum(section.count * len(section.parameters) for section in kernel.sections)
+        writer.line(f"status = pointer_int64(a{status})")
+        write_guard(writer)
+    writer.line("place = block()")
+    first = 0
+    for number, section in enumerate(kernel.sections):
+        _write_form(writer, suffixed(section, f"_{number}"), number, first)
+        first += section.count * len(section.parameters)
+    return Launch(THREADS, ITEMS)
+
+
+def _write_form(writer: Writer, section: Section, number: int, first: int) -> None:
+    width = len(section.parameters)
+    slots = [f"s{number}_{slot}" for slot in range(width)]
+    names = [each.name for each in section.parameters]
+    length = names.index(section.axes[0].extent) if section.axes else -1
+    writer.line(f"# section {number}: {section.count} of one form")
+    writer.line(f"mine_{number} = False")
+    writer.line(f"begin_{number} = 0")
+    for slot in slots:
+        writer.line(f"{slot} = a{first}")
+    for turn in range(section.count):
+        at = first + turn * width
+        lap = f"lap_{number}_{turn}"
+        writer.line(f"{lap} = " + (f"quotient_of(a{at + length} + {ITEMS - 1}, {ITEMS})" if length >= 0 else "1"))
+        writer.line(f"if place >= 0 and place < {lap}:")
+        with writer:
+            writer.line(f"mine_{number} = True")
+            for offset, slot in enumerate(slots):
+                writer.line(f"{slot} = a{at + offset}")
+            writer.line(f"begin_{number} = place * {ITEMS}")
+            writer.line("place = -1")
+        writer.line("if place >= 0:")
+        with writer:
+            writer.line(f"place -= {lap}")
+    writer.line(f"if mine_{number}:")
+    with writer:
+        _write_body(writer, section, number, slots)
+
+
+def _write_body(writer: Writer, section: Section, number: int, slots: list[str]) -> None:
+    write_parameters(writer, section.parameters, slots)
+    Sequential(writer).body(section.prelude)
+    if not section.axes:
+        writer.line("if thread() == 0:")
+        with writer:
+            Sequential(writer).body(section.body)
+        return
+    (axis,) = section.axes
+    pointers = {each.name: each for each in section.parameters if isinstance(each, Pointer)}
+    width = vector_width(section.body, pointers, axis.name, None)
+    index, end = axis.name, f"end_{number}"
+    writer.line(f"{end} = min({axis.extent}, begin_{number} + {ITEMS})")
+    writer.line(f"{index} = begin_{number} + thread() * {width}")
+    if width > 1:
+        writer.line(f"while {index} + {width - 1} < {end}:")
+        with writer:
+            Lanes(writer, pointers, index, width).body(section.body)
+            writer.line(f"{index} += {THREADS * width}")
+        writer.line(f"while {index} < {end}:")
+        with writer:
+            Lanes(writer, pointers, index, 1).body(section.body)
+            writer.line(f"{index} += 1")
+    else:
+        writer.line(f"while {index} < {end}:")
+        with writer:
+            Lanes(writer, pointers, index, 1).body(section.body)
+            writer.line(f"{index} += {THREADS}")
