@@ -22,7 +22,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .emit import Value, select
+from ..mathematics.emit import Value, select
 from .vectors import INT32, INT64, Fill, Vectors, counted, element_of, internal, literals, move, number, smaller
 
 

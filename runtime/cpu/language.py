@@ -15,10 +15,9 @@ A kernel is readable Python over a table of int64 slots, compiled by Numba as ``
             y[row] = total
 
 Memory (pointers.py): `pointer_<dtype>(args, slot)`, `local_<dtype>(size)`, `extent`, `address`, `shift`, `fail`.
-Operators (operators.py, integer_math.py): what Python's operators lack or do differently from NumPy.
-Mathematics (vector_math.py, trigonometry.py, error_function.py, power.py): straight-line code that vectorises, for both
-float widths, without float64 in float32 code; the exceptions are listed in integer_math.SCALAR_LIBM.
-Random bits (philox.py): `philox`.
+Operators (operators.py, and those that all devices share): what Python's lack or do differently from NumPy.
+Mathematics, and random bits (the package `mathematics`): straight-line code that vectorises, for both float widths,
+without float64 in float32 code; the exceptions are listed in operators.SCALAR_LIBM.
 Matrices (gemm.py): `multiply_rows`.
 Literals and casts: `float32(0.5)`, `int64(x)`, ... are NumPy's scalar types, which Numba knows; but those of the other
 integers (operators.py) are functions that treat floats which do not fit as NumPy does.
@@ -31,7 +30,8 @@ from typing import Any
 
 from numpy import bool_, float32, float64, int32, int64
 
-from . import error_function, gemm, integer_math, operators, philox, pointers, power, trigonometry, vector_math
+from ..mathematics import library
+from . import gemm, operators, pointers
 from .pointers import address, extent, fail, shift
 
 NAMES: dict[str, Any] = {
@@ -40,9 +40,7 @@ NAMES: dict[str, Any] = {
     "extent": extent, "address": address, "shift": shift, "fail": fail,
     **{scalar.__name__: scalar for scalar in (float32, float64, int32, int64)},
     "bool_": bool_, "inf": inf, "nan": nan,
-    **operators.FUNCTIONS, **integer_math.FUNCTIONS,
-    **vector_math.FUNCTIONS, **trigonometry.FUNCTIONS, **error_function.FUNCTIONS, **power.FUNCTIONS,
-    **philox.FUNCTIONS, **gemm.FUNCTIONS,
+    **library.FUNCTIONS, **operators.FUNCTIONS, **gemm.FUNCTIONS,
 }
 """Everything a kernel may import, by name."""
 

@@ -5,9 +5,9 @@ it goes into the cache and is then linked like any object that came out of it, s
 same path. A warm start imports neither Numba nor the kernel language. Equal kernels are loaded once for all executables
 of a process.
 
-The key of a kernel covers everything that its machine code depends on: the text, the sources of this package (the
-kernel language lives here), the versions of Python, Numba, llvmlite and NumPy, the CPU with its features, and the
-NUMBA_* settings of the environment.
+The key of a kernel covers everything that its machine code depends on: the text, the sources of this package and of
+`mathematics` (the kernel language lives there), the versions of Python, Numba, llvmlite and NumPy, the CPU
+with its features, and the NUMBA_* settings of the environment.
 """
 
 from __future__ import annotations
@@ -97,7 +97,8 @@ def fingerprint() -> str:
              str(llvmlite.__version__), np.__version__, _numba_version()]
     facts += [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("NUMBA_")]
     digest = hashlib.sha256("\0".join(facts).encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    here = Path(__file__).parent
+    for path in sorted([*here.glob("*.py"), *here.with_name("mathematics").glob("*.py")]):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 

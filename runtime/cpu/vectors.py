@@ -15,7 +15,7 @@ from numba import types
 from numba.core import cgutils
 from numba.core.errors import TypingError
 
-from .emit import Value, select
+from ..mathematics.emit import Value, select
 
 BIT, INT32, INT64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
 FLOATS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}

@@ -8,7 +8,7 @@ from llvmlite import ir
 from numba.core.errors import TypingError
 from numba.cuda import types
 
-from ..cpu.emit import is_float, is_scalar, leaf
+from ..mathematics.emit import is_float, is_scalar, leaf
 from .pointers import GLOBAL, DevicePointer
 
 INT64 = ir.IntType(64)

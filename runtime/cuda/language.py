@@ -16,10 +16,10 @@ Memory (pointers.py): `pointer_<dtype>(address)`, `input_<dtype>(address)`, `sha
 `load2` ... `load16`, `store2` ... `store16`.
 Threads (block.py): `thread`, `block`, `blocks`, `barrier`, `shuffle_xor`, `shuffle_down`, `shuffle_up`,
 `shuffle_index`, `fail`.
-Operators and mathematics are the very formulas of the CPU's kernel language, so results are the same bits on both
-devices. What makes that hold: nothing carries fast-math flags except the accumulator functions; division and square
-roots are rounded correctly, subnormals are kept, and translate.py forbids NVVM and the assembler to contract a
-multiplication and an addition into one step where the text does not ask for it.
+Operators (operators.py) and mathematics (the package `mathematics`) are the formulas of the CPU's kernel language, so
+results are the same bits on both devices. What makes that hold: nothing carries fast-math flags except the accumulator
+functions, divisions and square roots are rounded correctly, subnormals are kept, and translate.py forbids NVVM and the
+assembler to contract a multiplication and an addition into one step where the text does not ask for it.
 """
 
 from __future__ import annotations
@@ -29,17 +29,14 @@ from typing import Any
 
 from numpy import bool_, float32, float64
 
-from ..cpu import error_function, integer_math, power, trigonometry, vector_math
-from ..cpu import operators as cpu_operators
+from ..mathematics import library
 from . import block as threads
 from . import operators, pointers
 
 NAMES: dict[str, Any] = {
     **pointers.FUNCTIONS, **threads.FUNCTIONS,
     "float32": float32, "float64": float64, "bool_": bool_, "inf": inf, "nan": nan,
-    **cpu_operators.FUNCTIONS, **integer_math.FUNCTIONS,
-    **vector_math.FUNCTIONS, **trigonometry.FUNCTIONS, **error_function.FUNCTIONS, **power.FUNCTIONS,
-    **operators.FUNCTIONS,     # last: these replace what NVVM has no instructions for
+    **library.FUNCTIONS, **operators.FUNCTIONS,
 }
 """Everything a kernel may import, by name."""
 

@@ -108,7 +108,7 @@ def fingerprint() -> str:
 def sources() -> list[Path]:
     """The files that say what the words of a kernel mean and how it is compiled."""
     here = Path(__file__).parent
-    return [path for folder in (here, here.parent / "cpu") for path in sorted(folder.glob("*.py"))]
+    return [path for folder in (here, here.with_name("mathematics")) for path in sorted(folder.glob("*.py"))]
 
 
 COMPILERS = ("numba_cuda", "numba", "llvmlite", "numpy", "cuda_bindings", "nvidia_nvvm", "nvidia_nvjitlink")

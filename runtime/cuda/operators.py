@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba.core.errors import TypingError
 from numba.cuda import types
 
-from ..cpu.emit import (
+from ..mathematics.emit import (
     Value,
     absolute,
     copysign,
@@ -21,13 +21,12 @@ from ..cpu.emit import (
     function,
     is_float,
     is_integral,
-    is_number,
     is_scalar,
     leaf,
     select,
     to_bits,
 )
-from ..cpu.integer_math import float_division, integer_division
+from ..mathematics.integer_math import divisions
 
 INF = float("inf")
 NAN = float("nan")
@@ -121,20 +120,6 @@ def fmod(x: Value, y: Value) -> Value:
     return select(invalid, NAN, copysign(result, x))
 
 
-def _division(x: Value, y: Value) -> tuple[Value, Value]:
-    return float_division(x, y, fmod(x, y)) if x.is_float else integer_division(x, y)
-
-
-def floor_divide(x: Value, y: Value) -> Value:
-    """np.floor_divide"""
-    return _division(x, y)[0]
-
-
-def remainder(x: Value, y: Value) -> Value:
-    """np.remainder, of the sign of y"""
-    return _division(x, y)[1]
-
-
 def _to_signed(builder: Any, value: Any, bits: int) -> Any:
     """A float as a signed integer without its fraction; the smallest one where it does not fit."""
     kind, limit = ir.IntType(bits), 2.0 ** (bits - 1)
@@ -183,7 +168,7 @@ INTEGERS = [getattr(types, f"{sign}int{bits}") for sign in ("", "u") for bits in
 
 FUNCTIONS = {
     "maximum": _extreme("maximum"), "minimum": _extreme("minimum"),
-    **{body.__name__: function(body.__name__, body, 2, accepts=is_number) for body in (floor_divide, remainder)},
+    **divisions(fmod),
     **{body.__name__: function(body.__name__, body, 2, accepts=is_integral) for body in (quotient_of, remainder_of)},
     **{str(kind): _cast(kind) for kind in INTEGERS},
 }

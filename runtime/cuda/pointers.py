@@ -22,7 +22,7 @@ from numba.cuda import types
 from numba.cuda.extending import core_models as models
 from numba.cuda.extending import lower_builtin, register_model
 
-from ..cpu.emit import leaf
+from ..mathematics.emit import leaf
 
 GLOBAL = 1
 SHARED = 3

@@ -8,7 +8,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from staticgraph.runtime.cpu.integer_math import SCALAR_LIBM
+from staticgraph.runtime.cpu.operators import SCALAR_LIBM
 from tests.kernel_harness import apply, elementwise_kernel
 
 mpmath.mp.prec = 240

@@ -4,12 +4,13 @@ Integers: division by zero gives 0, the smallest integer divided by -1 stays its
 a negative count) shift everything out, products wrap around. Floats: np.floor_divide and np.remainder with their signed
 zeros, nan and infinities.
 
-Two things here are scalar: the float remainder is exact, so it cannot be a formula of fixed length and calls libm's
-fmod (see SCALAR_LIBM), and integer powers are a loop.
+Integer powers are a loop. The float remainder is exact, so it cannot be a formula of fixed length either: each
+device has its own way to C's fmod, and `divisions` makes the two functions of it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from numba import types
@@ -17,15 +18,12 @@ from numba import types
 from .emit import Value, copysign, function, is_number, select
 from .power import power as float_power
 
-SCALAR_LIBM = {"remainder": ("fmodf", "fmod"), "floor_divide": ("fmodf", "fmod")}
-"""Functions that call libm for each element, with the float32 and the float64 function. Everything else vectorises."""
-
 
 def _is_integer(kind: Any) -> bool:
     return isinstance(kind, types.Integer)
 
 
-def integer_division(x: Value, y: Value) -> tuple[Value, Value]:
+def _integer_division(x: Value, y: Value) -> tuple[Value, Value]:
     """Quotient and remainder rounded towards minus infinity; both 0 for y = 0."""
     zero = y.equals(0)
     divisor = select(zero, 1, y)
@@ -42,7 +40,7 @@ def integer_division(x: Value, y: Value) -> tuple[Value, Value]:
     return select(zero, 0, quotient), select(zero, 0, rest)
 
 
-def float_division(x: Value, y: Value, rest: Value) -> tuple[Value, Value]:
+def _float_division(x: Value, y: Value, rest: Value) -> tuple[Value, Value]:
     """npy_divmod of NumPy, branch-free around fmod(x, y), which is `rest`."""
     quotient = (x - rest) / y
     exact = rest.equals(0.0)
@@ -56,20 +54,21 @@ def float_division(x: Value, y: Value, rest: Value) -> tuple[Value, Value]:
     return select(zero, x / y, whole), select(zero, rest, modulus)
 
 
-def _division(x: Value, y: Value) -> tuple[Value, Value]:
-    if x.is_float:
-        return float_division(x, y, x.of(x.builder.frem(x.raw, y.raw)))
-    return integer_division(x, y)
+def divisions(fmod: Callable[[Value, Value], Value]) -> dict[str, Any]:
+    """np.floor_divide and np.remainder on a device, given its way to C's fmod."""
 
+    def divide(x: Value, y: Value) -> tuple[Value, Value]:
+        return _float_division(x, y, fmod(x, y)) if x.is_float else _integer_division(x, y)
 
-def floor_divide(x: Value, y: Value) -> Value:
-    """np.floor_divide"""
-    return _division(x, y)[0]
+    def floor_divide(x: Value, y: Value) -> Value:
+        """np.floor_divide"""
+        return divide(x, y)[0]
 
+    def remainder(x: Value, y: Value) -> Value:
+        """np.remainder, of the sign of y"""
+        return divide(x, y)[1]
 
-def remainder(x: Value, y: Value) -> Value:
-    """np.remainder, of the sign of y"""
-    return _division(x, y)[1]
+    return {body.__name__: function(body.__name__, body, 2, accepts=is_number) for body in (floor_divide, remainder)}
 
 
 def _integer_power(x: Value, y: Value) -> Value:
@@ -136,6 +135,6 @@ def wrapping_multiply(x: Value, y: Value) -> Value:
 
 FUNCTIONS = {
     **{body.__name__: function(body.__name__, body, 2, accepts=is_number)
-       for body in (floor_divide, remainder, power, wrapping_add, wrapping_subtract, wrapping_multiply)},
+       for body in (power, wrapping_add, wrapping_subtract, wrapping_multiply)},
     **{body.__name__: function(body.__name__, body, 2, accepts=_is_integer) for body in (shift_left, shift_right)},
 }
