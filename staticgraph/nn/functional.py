@@ -39,6 +39,13 @@ def dropout_rate(rate: Any) -> float:
     return float(rate)
 
 
+def dropout_generator(generator: Any) -> Generator:
+    """The generator; ArgumentError for anything else."""
+    if not isinstance(generator, Generator):
+        raise ArgumentError(f"dropout: needs a generator made by sg.random.generator(seed), got {generator!r}")
+    return generator
+
+
 def dropout(x: Any, rate: float, generator: Generator) -> Tensor:
     """Each element zero with probability `rate`, otherwise x / (1 - rate), so that the mean stays.
 
@@ -48,9 +55,7 @@ def dropout(x: Any, rate: float, generator: Generator) -> Tensor:
     x, share = as_tensor(x), 1.0 - dropout_rate(rate)
     if x.dtype.kind != "f":
         raise DTypeError(operands_message("dropout: needs floating-point numbers", [x]))
-    if not isinstance(generator, Generator):
-        raise ArgumentError(f"dropout: needs a generator made by sg.random.generator(seed), got {generator!r}")
-    kept = generator.bernoulli(x.shape, share)     # also for rate 0: the samples after it stay the same
+    kept = dropout_generator(generator).bernoulli(x.shape, share)  # also for rate 0: later samples stay the same
     return where(kept, x * (1.0 / share if share else 0.0), 0) if share < 1.0 else x
 
 

@@ -150,7 +150,7 @@ class Dropout(Layer):
     def __init__(self, rate: float, generator: Samples, *, name: str = "dropout") -> None:
         self.name = name
         self.rate = functional.dropout_rate(rate)
-        self.generator = generator
+        self.generator = functional.dropout_generator(generator)
 
     def forward(self, x: Any) -> Tensor:
         return functional.dropout(x, self.rate, self.generator) if self.training else as_tensor(x)

@@ -162,7 +162,8 @@ KERNEL_WORDS = {
                                        "maximum", "minimum")},
     "erf": math.erf, "erfc": math.erfc, "absolute": np.abs, "power": np.power, "round_half_even": np.rint,
     "select": lambda c, a, b: a if c else b, "shift_left": np.left_shift, "shift_right": np.right_shift,
-    "sigmoid": lambda x: 1 / (1 + np.exp(-x)), "softplus": lambda x: np.logaddexp(x, x.dtype.type(0)), "philox": philox.word,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)), "softplus": lambda x: np.logaddexp(x, x.dtype.type(0)),
+    "philox": philox.word,
 }
 
 
