@@ -42,7 +42,7 @@ MOST_THREADS = 1024
 
 
 class PtxModule:
-    """The kernels of one PTX text. `approximate`: instructions such as ex2.approx count as exact, rather than as errors."""
+    """The kernels of one PTX text. With `approximate`, instructions such as ex2.approx are exact; else they are errors."""
 
     def __init__(self, text: str, approximate: bool = False) -> None:
         self._module = parse(text)
@@ -67,7 +67,8 @@ class PtxModule:
         if grid < 1 or not 1 <= block <= MOST_THREADS:
             raise LaunchError(f"grid {grid}, block {block}")
         if (function.most_threads and block > function.most_threads) or function.exact_threads not in (0, block):
-            raise LaunchError(f"block {block}, but the kernel is made for {function.exact_threads or function.most_threads}")
+            bound = function.exact_threads or function.most_threads
+            raise LaunchError(f"block {block}, but the kernel is made for {bound}")
         if len(arguments) != len(function.parameters):
             raise LaunchError(f"{len(arguments)} arguments for {len(function.parameters)} parameters")
         parameters = {name: np.array([int(value) % (1 << 64)], np.uint64)

@@ -47,8 +47,8 @@ def in_shared(wave: Wave, group: Group, addresses: Array, nbytes: int, what: str
     outside = (addresses < 0) | (addresses >= wave.shared_stride)
     if outside.any():
         bad = int(np.flatnonzero(outside)[0])
-        raise OutOfBounds(f"out-of-bounds {what} of {nbytes} bytes at byte {int(addresses[bad]) - SHARED_START} of shared "
-                          "memory", int(group.slots[bad]))
+        raise OutOfBounds(f"out-of-bounds {what} of {nbytes} bytes at byte {int(addresses[bad]) - SHARED_START} of "
+                          "shared memory", int(group.slots[bad]))
     return addresses + (group.positions // wave.padded) * wave.shared_stride
 
 
@@ -127,8 +127,8 @@ class Memories:
         spread = group.spread(addresses)
         if self.nbytes > 1 and (spread & (self.nbytes - 1)).any():
             bad = int(np.flatnonzero(spread & (self.nbytes - 1))[0])
-            raise Misaligned(f"misaligned {self.what} of {self.nbytes} bytes at byte {int(spread[bad]) - SHARED_START} of "
-                             "shared memory", int(group.slots[bad]))
+            raise Misaligned(f"misaligned {self.what} of {self.nbytes} bytes at byte {int(spread[bad]) - SHARED_START} "
+                             "of shared memory", int(group.slots[bad]))
         return wave.shared, wave.shared_races, in_shared(wave, group, spread, self.nbytes, self.what)
 
 
@@ -272,8 +272,9 @@ UPDATES: dict[str, Update] = {
 
 def atomic(scope: Scope, instruction: Instruction) -> Step:
     name, *modifiers, kind = instruction.parts
-    space = next((part.split("::")[0] for part in modifiers if part.split("::")[0] in ("global", "shared")), "generic")
-    rest = [part for part in modifiers if part.split("::")[0] not in ("global", "shared") and part not in ORDERS | SCOPES]
+    spaces = [part for part in modifiers if part.split("::")[0] in ("global", "shared")]
+    space = spaces[0].split("::")[0] if spaces else "generic"
+    rest = [part for part in modifiers if part not in ORDERS | SCOPES | set(spaces)]
     if len(rest) != 1 or rest[0] not in UPDATES or kind not in DTYPES:
         raise Unsupported(f"unknown instruction {instruction.opcode}")
     what, dtype = rest[0], DTYPES[kind]
@@ -327,9 +328,10 @@ def _update(view: Array, cells: Array, values: list[Array], what: str, returns: 
 def convert_address(scope: Scope, instruction: Instruction) -> Step:
     """cvta: between generic addresses and those of a memory. Global ones are the same; shared ones lie in a window."""
     to = "to" in instruction.parts
-    space = next((part.split("::")[0] for part in instruction.parts if part.split("::")[0] in ("global", "shared", "const")), "")
-    if not space:
+    spaces = {part.split("::")[0] for part in instruction.parts} & {"global", "shared", "const"}
+    if len(spaces) != 1:
         raise Unsupported(f"unknown instruction {instruction.opcode}")
+    space, = spaces
     target, source = instruction.operands
     if space != "shared":
         return scope.mover(target, source, "u64")     # type: ignore[no-any-return]

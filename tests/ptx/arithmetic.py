@@ -61,7 +61,7 @@ def round32(value: Array, mode: str) -> Array:
 
 
 def fma32(a: Array, b: Array, c: Array, mode: str = "rn") -> Array:
-    """a * b + c, rounded once. The product is exact in float64; the sum is a rounded one, and rounding it again is wrong
+    """a * b + c, rounded once. The product is exact in float64; its sum is a rounded one, and to round again is wrong
     only where it is a tie of float32 values or below their normal range, or in directed modes."""
     product = a.astype(F64) * b.astype(F64)
     wide = c.astype(F64)
@@ -294,4 +294,6 @@ def kind_of_float(value: Array, what: str) -> Array:
         return (np.abs(value) < tiny) & (value != 0)
     if what == "normal":
         return np.isfinite(value) & (np.abs(value) >= tiny)
-    return {"finite": np.isfinite, "infinite": np.isinf, "number": lambda x: ~np.isnan(x), "notanumber": np.isnan}[what](value)
+    if what == "number":
+        return ~np.isnan(value)
+    return {"finite": np.isfinite, "infinite": np.isinf, "notanumber": np.isnan}[what](value)

@@ -87,7 +87,8 @@ class Kernel:
 
     def _blocks(self) -> list[Block]:
         code = self.function.instructions
-        leaders = sorted({0, *self.function.targets, *(k + 1 for k, i in enumerate(code) if ends_block(i))} - {len(code)})
+        after = {k + 1 for k, instruction in enumerate(code) if ends_block(instruction)}
+        leaders = sorted({0, *self.function.targets, *after} - {len(code)})
         self.numbers = {leader: number for number, leader in enumerate(leaders)}
         self.numbers[len(code)] = len(leaders)
         blocks = []

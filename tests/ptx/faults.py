@@ -1,7 +1,7 @@
-"""What can go wrong while PTX runs. Each kind of defect is a class of its own, so that a test can ask for the right one.
+"""What can go wrong while PTX runs. Each kind of defect is a class of its own: a test asks for the right one.
 
-A fault is raised where it is found, as a message and the threads concerned; the machine adds the instruction, the thread
-and the block (`PtxError.locate`).
+A fault is raised where it is found, as a message and the thread concerned; the machine adds the instruction, thread
+and block (`PtxError.locate`).
 """
 
 from __future__ import annotations

@@ -96,7 +96,8 @@ PLAIN: dict[str, Callable[..., Array]] = {"add": np.add, "sub": np.subtract, "mu
 def _arithmetic(name: str, modifiers: list[str]) -> Form:
     kind = modifiers[-1]
     if kind in FLOATS:
-        mode, flushes, saturates = (take(modifiers, "rn", "rz", "rm", "rp"), take(modifiers, "ftz"), take(modifiers, "sat"))
+        mode, flushes = take(modifiers, "rn", "rz", "rm", "rp"), take(modifiers, "ftz")
+        saturates = take(modifiers, "sat")
         only(modifiers, FLOATS)
         function = PLAIN[name]
         if mode not in ("", "rn"):
@@ -217,7 +218,8 @@ def _sad(name: str, modifiers: list[str]) -> Form:
 
 # -- bits -------------------------------------------------------------------------------------------------------------
 
-LOGIC: dict[str, Callable[..., Array]] = {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor, "not": np.invert}
+LOGIC: dict[str, Callable[..., Array]] = {
+    "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor, "not": np.invert}
 
 
 @form("and", "or", "xor", "not")

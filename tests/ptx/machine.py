@@ -1,12 +1,12 @@
 """Threads, warps and blocks: executes the basic blocks that `decode` made of a kernel.
 
-All threads of a wave (as many blocks of the launch as fit) are one NumPy vector, padded to whole warps. The threads that
-stand at one basic block are a `Group`; the group with the lowest block number runs first, so paths that part meet again
-as early as they can. A register is an array over the wave, or of one element while all threads agree.
+All threads of a wave (as many blocks of the launch as fit) are one NumPy vector, padded to whole warps. The threads
+that stand at one basic block are a `Group`; the group with the lowest block number runs first, so paths that part meet
+again as early as they can. A register is an array over the wave, or of one element while all threads agree.
 
-Barriers hold back groups until every thread of each block waits at the same one. Warp instructions hold back lanes until
-all lanes of their mask have come. With a seed, warps form cohorts that take turns at random, and divergent paths run in
-random order: a kernel that relies on an order shows it.
+Barriers hold back groups until every thread of each block waits at the same one. Warp instructions hold back lanes
+until all lanes of their mask have come. With a seed, warps form cohorts that take turns at random, and parted paths
+run in any order: a kernel that relies on an order shows it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from .faults import DivergentBarrier, InactiveLane, PtxError, Runaway, Uninitialised
-from .memory import Array, DeviceMemory, Space
+from .memory import Array, DeviceMemory
 from .parse import Instruction
 from .races import Clock, Races
 
@@ -148,9 +148,10 @@ class Wave:
         thread = (self.positions % self.padded).astype(np.uint32)
         block = (self.positions // self.padded + self.clock.first_slot // self.padded).astype(np.uint32)
         one, zero = np.ones(1, np.uint32), np.zeros(1, np.uint32)
-        found = {"%tid.x": thread, "%ctaid.x": block if self.blocks > 1 else block[:1], "%laneid": thread & np.uint32(31),
-                 "%warpid": thread >> np.uint32(5), "%ntid.x": one * np.uint32(self.threads),
-                 "%nctaid.x": one * np.uint32(self.launch.grid), "WARP_SZ": one * np.uint32(32)}
+        found = {"%tid.x": thread, "%ctaid.x": block if self.blocks > 1 else block[:1],
+                 "%laneid": thread & np.uint32(31), "%warpid": thread >> np.uint32(5),
+                 "%ntid.x": one * np.uint32(self.threads), "%nctaid.x": one * np.uint32(self.launch.grid),
+                 "WARP_SZ": one * np.uint32(32)}
         found |= {f"%{name}.{axis}": (one if name[0] == "n" else zero) for name in ("tid", "ctaid", "ntid", "nctaid")
                   for axis in "yz"}
         lane = np.uint64(1) << (thread & np.uint32(31)).astype(np.uint64)
@@ -209,15 +210,14 @@ class Wave:
             self.steps_left -= len(block.steps) + 1
             if self.steps_left < 0:
                 raise Runaway("the kernel does not seem to end")
-            at = 0
+            done = 0
             try:
-                for at, step in enumerate(block.steps):
+                for step in block.steps:
                     step(self, group)
-                at = len(block.steps)
+                    done += 1
                 number, next_group = block.end(self, group, number)
             except PtxError as error:
-                instruction = block.instructions[min(at, len(block.instructions) - 1)]
-                raise error.locate(self.launch.kernel.name, instruction.line, instruction.text, self.padded) from None
+                raise self.located(error, block.instructions[min(done, len(block.instructions) - 1)]) from None
             self.counters.instructions += len(block.instructions) * group.size
             group = next_group
             if group is not None and ready and (number >= min(ready) or self.launch.random is not None):
@@ -261,9 +261,8 @@ class Wave:
         if self.parked:
             number, index = next(iter(self.parked.items()))
             instruction = self.launch.kernel.blocks[number].instructions[-1]
-            raise InactiveLane("warp instruction whose mask names lanes that never come",
-                               int(index[0]) + self.clock.first_slot).locate(
-                self.launch.kernel.name, instruction.line, instruction.text, self.padded)
+            raise self.located(InactiveLane("warp instruction whose mask names lanes that never come",
+                                            int(index[0]) + self.clock.first_slot), instruction)
         if not self.waiting:
             return False
         place = np.full(self.size, -1)
@@ -285,11 +284,14 @@ class Wave:
         row = rows[block]
         thread = int(np.flatnonzero(row >= 0)[0])
         other = int(np.flatnonzero(row != row[thread])[0])
-        number, instruction = next((number, instruction) for number, _, instruction in self.waiting if number == row[thread])
+        instruction = next(instruction for number, _, instruction in self.waiting if number == row[thread])
         does = "has ended" if row[other] < 0 else "waits at another barrier"
-        raise DivergentBarrier(f"barrier that thread {thread} waits at and thread {other} of the same block does not: "
-                               f"it {does}", (block * self.padded) + thread + self.clock.first_slot).locate(
-            self.launch.kernel.name, instruction.line, instruction.text, self.padded)
+        fault = DivergentBarrier(f"barrier that thread {thread} waits at and thread {other} of its block does not: "
+                                 f"it {does}", block * self.padded + thread + self.clock.first_slot)
+        raise self.located(fault, instruction)
+
+    def located(self, error: PtxError, instruction: Instruction) -> PtxError:
+        return error.locate(self.launch.kernel.name, instruction.line, instruction.text, self.padded)
 
     # -- warps --------------------------------------------------------------------------------------------------------
 

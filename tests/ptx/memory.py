@@ -1,8 +1,8 @@
 """Memory as bytes with a shadow. `Space` is any memory; `DeviceMemory` is global memory with its allocations.
 
 Each byte has a state: `FREE` (part of no allocation), `ALLOCATED` (but nothing was written) or `WRITTEN`. An access of
-w bytes at a multiple of w looks at w states at once, so bounds and initialisation are checked exactly, byte by byte, and
-even a kernel that reads the right bytes of the wrong array is found where the arrays lie apart.
+w bytes at a multiple of w looks at w states at once, so bounds and initialisation are checked exactly, byte by byte.
+Allocations lie apart, so an index that leaves one array does not arrive in another.
 """
 
 from __future__ import annotations
@@ -154,7 +154,8 @@ class DeviceMemory(Space):
     def free(self, address: int) -> None:
         nbytes = self.allocations.pop(address, None)
         if nbytes is None:
-            raise OutOfBounds(f"free of {address:#x}, which is {'free already' if address in self._freed else 'no allocation'}")
+            known = "free already" if address in self._freed else "no allocation"
+            raise OutOfBounds(f"free of {address:#x}, which is {known}")
         offset = address - BASE
         self.state[offset: offset + nbytes] = FREE
         self._freed[address] = nbytes

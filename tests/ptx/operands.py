@@ -17,7 +17,7 @@ from .memory import Array
 from .parse import Function, Immediate, Operand, Register, Special, Symbol
 
 DTYPES = {"pred": np.dtype(bool)} | {
-    f"{kind}{bits}": np.dtype(f"{letter}{bits // 8}") for kind, letter in (("b", "u"), ("u", "u"), ("s", "i"), ("f", "f"))
+    f"{kind}{bits}": np.dtype(f"{letter}{bits // 8}") for kind, letter in zip("busf", "uuif")
     for bits in (8, 16, 32, 64) if (kind, bits) != ("f", 8)}
 """What a value of a type is read as; bits are unsigned integers."""
 
@@ -38,12 +38,18 @@ class Scope:
     def type_of(self, name: str) -> Any:
         return DTYPES[self.function.registers[name]]
 
+    def resolved(self, operand: Operand) -> Operand:
+        """Registers need no % in their names."""
+        named = isinstance(operand, Symbol) and operand.name in self.function.registers
+        return Register(operand.name) if named else operand     # type: ignore[union-attr]  # named says so
+
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def reader(self, operand: Operand, kind: str) -> Read:
         if kind not in DTYPES:
             raise Unsupported(f"unknown type .{kind}")
         dtype = DTYPES[kind]
+        operand = self.resolved(operand)
         if isinstance(operand, Register):
             return self._register(operand, dtype)
         if isinstance(operand, Special):
@@ -101,6 +107,7 @@ class Scope:
         """Takes arrays of dtype `result`; a wider register gets them extended."""
         if isinstance(operand, Symbol) and operand.name == "_":
             return lambda wave, group, value: None
+        operand = self.resolved(operand)
         if not isinstance(operand, Register):
             raise Unsupported(f"{operand} cannot be written")
         number, own, result = self.number(operand.name), self.type_of(operand.name), np.dtype(result)

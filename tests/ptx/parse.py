@@ -2,8 +2,8 @@
 
 One instruction a record; labels become indices into the list. Operands stay close to the text:
 
-    operand = Register(%r1) | Immediate(bits) | Symbol(name) | Special(%tid.x) | Vector(operands) | Address(base, offset)
-            | Pair(first, second)                 # %p1|%p2, where the second may be absent
+    operand = Register(%r1) | Immediate(bits) | Symbol(name) | Special(%tid.x) | Vector(operands)
+            | Address(base, offset) | Pair(first, second)     # a pair is %p1|%p2
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ ENTRY = re.compile(r"^(?:\.visible |\.weak )*\.(?P<kind>entry|func)\s*(?P<result
 PARAMETER = re.compile(r"\.param\s+(?:\.align\s+\d+\s+)?\.(\w+)\s+(?:\.ptr(?:\s+\.(?:global|const|shared|local))?"
                        r"(?:\s+\.align\s+\d+)?\s+)?([\w$]+)")
 GUARD = re.compile(r"@(!?)(%[\w$]+)\s+(.*)", re.S)
-LABEL = re.compile(r"([\w$]+):\s*")
+PREFIX = re.compile(r"(?:([\w$]+):|[{}])\s*")     # a label, or a brace around a scope
 
 
 def parse(text: str) -> Module:
@@ -179,25 +179,21 @@ def _function(head: re.Match[str], body: str, first_line: int) -> Function:
     function = Function(head["name"], tuple(PARAMETER.findall(head["parameters"])), {}, [], {}, [],
                         int(directives.get("maxntid", 0)), int(directives.get("reqntid", 0)))
     line, blank = first_line, re.compile(r"\s*")
-    for statement in _statements(body):
+    for statement in body.split(";"):
         before = blank.match(statement).end()     # type: ignore[union-attr]  # matches always
         start = line + statement.count("\n", 0, before)
         line += statement.count("\n")
         words = statement.strip()
-        while (label := LABEL.match(words)) is not None:
-            function.labels[label[1]] = len(function.instructions)
-            start += words.count("\n", 0, label.end())
-            words = words[label.end():]
+        while (prefix := PREFIX.match(words)) is not None:
+            if prefix[1]:
+                function.labels[prefix[1]] = len(function.instructions)
+            start += words.count("\n", 0, prefix.end())
+            words = words[prefix.end():]
         if words.startswith("."):
             _declare(function, words)
-        elif words not in ("", "{", "}"):
+        elif words:
             function.instructions.append(_instruction(words, start))
     return function
-
-
-def _statements(body: str) -> list[str]:
-    """The body, cut after semicolons (which are dropped) and around scope braces."""
-    return re.sub(r"(?m)^(\s*)([{}])[ \t]*$", r"\1;\2;", body).split(";")
 
 
 def _declare(function: Function, words: str) -> None:
@@ -230,6 +226,8 @@ def _instruction(words: str, line: int) -> Instruction:
 
 def _split(text: str, separator: str = ",") -> list[str]:
     """At separators outside of brackets."""
+    if "{" not in text and "(" not in text:
+        return [part for part in map(str.strip, text.split(separator)) if part]
     parts, depth, current = [], 0, ""
     for letter in text:
         depth += (letter in "{[(") - (letter in "}])")

@@ -1,9 +1,9 @@
 """Who touched which cell of memory, and whether anything orders two threads that met there.
 
 Time is a counter that each barrier and each warp synchronisation advances. An access at tick T by another thread is
-ordered before the present one if the block of both passed a barrier after T, or their warp a synchronisation. Of the reads
-of a cell only the last tick and the range of readers is kept: whoever is ordered after the last reader is ordered after
-those that came before it. Slots number the threads of a launch, with blocks padded to whole warps.
+ordered before the present one if the block of both passed a barrier after T, or their warp a synchronisation. Of the
+reads of a cell only the last tick and the range of readers is kept: whoever is ordered after the last reader is ordered
+after those that came before it. Slots number the threads of a launch, with blocks padded to whole warps.
 """
 
 from __future__ import annotations
@@ -148,5 +148,5 @@ class Races:
     def _raise(self, does: str, did: str, slot: int, other: int, clock: Clock) -> None:
         size = clock.block_slots
         kind = "shared" if self.local else "global"
-        raise Race(f"race in {kind} memory: thread {slot % size} of block {slot // size} {does} thread {other % size} of "
-                   f"block {other // size} {did}, with nothing to order them", slot)
+        raise Race(f"race in {kind} memory: thread {slot % size} of block {slot // size} {does} thread {other % size} "
+                   f"of block {other // size} {did}, with nothing to order them", slot)
