@@ -107,8 +107,8 @@ class Assembler:
     def _draft(self, step: PlannedStep) -> None:
         work = step.work
         if isinstance(work, Group):
-            lowered = GroupLowering(work, self.fused, step.stored, self.source_buffer, self.check_of, self.style).lower()
-            self._add(lowered, step.stage, self.fused.members(work))
+            lowering = GroupLowering(work, self.fused, step.stored, self.source_buffer, self.check_of, self.style)
+            self._add(lowering.lower(), step.stage, self.fused.members(work))
         elif isinstance(work, CopyWork):
             self._add(self._copy_work(work), step.stage, [work.like])
         elif work.op.kind == "contraction":

@@ -6,6 +6,7 @@ many parallel iterations each takes, and may cut a lowered section into several.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -112,7 +113,9 @@ class CudaBackend:
         self.target = target
 
     def render(self, kernel: KernelIR) -> Rendered:
-        return Rendered(kernel.name, *cuda.render(kernel))
+        # Symbols of PTX are ASCII; names of ops, which are in the kernel's, need not be.
+        name = re.sub(r"[^ -~]", lambda letter: f"u{ord(letter[0]):x}", kernel.name)
+        return Rendered(name, *cuda.render(replace(kernel, name=name)))
 
     def pieces(self, lowered: Lowered, scratch: Scratch) -> list[Lowered]:
         return fission(lowered, scratch)

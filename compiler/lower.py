@@ -350,9 +350,11 @@ class GroupLowering:
         return self._let(op, member, member.op.scalar.format(*operands), body)
 
     def _ramp(self, node: Tensor, access: Access) -> str:
-        """The index that counts along the access's axis, in the iota's dtype."""
+        """The index that counts along the iota's axis or through all of its elements, in the iota's dtype."""
         text = self._index(access)
-        return text if str(node.dtype) == "int64" else f"{node.dtype}({text})"
+        if str(node.dtype) != "int64":
+            return f"{node.dtype}({text})"
+        return text if text.isidentifier() else f"({text})"
 
     def _let(self, stem: str, member: Tensor, expr: str, body: list[Statement]) -> str:
         name = self._name(stem)

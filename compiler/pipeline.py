@@ -52,8 +52,8 @@ PASSES: tuple[tuple[str, GraphPass], ...] = (
 )
 """What happens to the graph, in order."""
 
-OPTIONS = {"stabilise": True}
-"""Known options with their defaults."""
+OPTIONS: dict[str, Any] = {"stabilise": True, "results": "host"}
+"""Known options with their defaults. `results` says where the runtime leaves them: "host" | "device"."""
 
 
 @dataclass(eq=False)

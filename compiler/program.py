@@ -35,8 +35,8 @@ STATUS_SLOTS = 4
 @dataclass(frozen=True)
 class Launch:
     """How a CUDA kernel is launched over a step's `extent` iterations: a block has `threads` threads and takes `items`
-    iterations, so the grid has ``ceil(extent / items)`` blocks, but no more than `most_blocks` where that is not 0 (then
-    each block goes on with further iterations, a grid away). Nothing is launched for an extent of 0."""
+    iterations, so the grid has ``ceil(extent / items)`` blocks, but no more than `most_blocks` where that is not 0
+    (then each block goes on with further iterations, a grid away). Nothing is launched for an extent of 0."""
 
     threads: int
     items: int

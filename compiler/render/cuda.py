@@ -53,7 +53,8 @@ def _render_section(writer: Writer, section: Section, kernel: KernelIR) -> Launc
     write_parameters(writer, section.parameters, [f"a{number}" for number in range(len(section.parameters))])
     if kernel.guarded:
         write_guard(writer)
-    Sequential(writer).body(section.prelude)
+    for statement in section.prelude:     # where an index in it is bad, no thread does anything
+        Sequential(writer).statement(statement)
     if is_elementwise(section.body):
         if is_transposed(section):
             return write_tiles(writer, section)

@@ -1,4 +1,4 @@
-"""The matmul kernel for CUDA as text: c[batch, m, n] = a[batch, m, k] @ b[batch, k, n], where no vendor library is used.
+"""The matmul kernel for CUDA as text: c[batch, m, n] = a[batch, m, k] @ b[batch, k, n], where no library is.
 
 Arguments as on the CPU: a, b, c (addresses), batch, m, n, k, the strides (batch, row, column) of a and those of b, in
 elements; c is contiguous. A block of 256 threads makes a tile of 64 x 64, each thread 4 x 4 of it; slices of 16 along k

@@ -77,7 +77,8 @@ def _write_form(writer: Writer, section: Section, number: int, first: int) -> No
 
 def _write_body(writer: Writer, section: Section, number: int, slots: list[str]) -> None:
     write_parameters(writer, section.parameters, slots)
-    Sequential(writer).body(section.prelude)
+    for statement in section.prelude:
+        Sequential(writer).statement(statement)
     if not section.axes:
         writer.line("if thread() == 0:")
         with writer:
