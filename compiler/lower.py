@@ -354,7 +354,7 @@ class GroupLowering:
         text = self._index(access)
         if str(node.dtype) != "int64":
             return f"{node.dtype}({text})"
-        return text if text.isidentifier() else f"({text})"
+        return text if text.isalnum() else f"({text})"
 
     def _let(self, stem: str, member: Tensor, expr: str, body: list[Statement]) -> str:
         name = self._name(stem)
