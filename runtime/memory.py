@@ -286,7 +286,8 @@ class MemoryUse:
 
 @dataclass(frozen=True)
 class Memory:
-    """What a program holds in memory. `reserved` is the arena as it was allocated; it never shrinks."""
+    """What a program holds in memory, on the device that it runs on. `reserved` is the arena as it was allocated; it
+    never shrinks. `pinned` is what a GPU program has on the host, for copies."""
 
     arena: MemoryUse
     inputs: MemoryUse
@@ -294,11 +295,15 @@ class Memory:
     variables: MemoryUse
     constants: MemoryUse
     reserved: int
+    pinned: int = 0
 
     def __str__(self) -> str:
         names = ("arena", "inputs", "outputs", "variables", "constants")
         lines = [f"{name:<10} {getattr(self, name)}" for name in names]
-        return "\n".join([*lines, f"{'reserved':<10} {self.reserved} bytes for the arena"])
+        lines.append(f"{'reserved':<10} {self.reserved} bytes for the arena")
+        if self.pinned:
+            lines.append(f"{'pinned':<10} {self.pinned} bytes on the host")
+        return "\n".join(lines)
 
 
 def count_bytes(shapes: Sequence[tuple[Sequence[Size], str]]) -> Size:
@@ -312,7 +317,7 @@ def count_bytes(shapes: Sequence[tuple[Sequence[Size], str]]) -> Size:
     return total
 
 
-def measure(program: Program, sizes: Mapping[str, int] | None, reserved: int) -> Memory:
+def measure(program: Program, sizes: Mapping[str, int] | None, reserved: int, pinned: int = 0) -> Memory:
     """The memory of a program, for the sizes of its last call if there was one."""
     def use(formula: Size) -> MemoryUse:
         return MemoryUse(formula, None if sizes is None else evaluate_size(formula, sizes))
@@ -323,4 +328,4 @@ def measure(program: Program, sizes: Mapping[str, int] | None, reserved: int) ->
         outputs=use(count_bytes([(spec.shape, spec.dtype) for spec in program.outputs])),
         variables=use(count_bytes([(spec.shape, spec.dtype) for spec in program.variables])),
         constants=use(sum(each.nbytes for each in program.constants)),
-        reserved=reserved)
+        reserved=reserved, pinned=pinned)

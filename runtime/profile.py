@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from staticgraph.compiler.program import Program
@@ -77,14 +77,15 @@ def measure_steps(program: Program, binding: Binding, drive: Callable[[int, int,
             times[number].append(clock() - start)
             check(number)
         rounds += 1
-    return Profile(_rows(program, binding, times), rounds)
+    return Profile(rows(program, binding.sizes, times), rounds)
 
 
-def _rows(program: Program, binding: Binding, times: Sequence[Sequence[float]]) -> tuple[StepProfile, ...]:
+def rows(program: Program, sizes: Mapping[str, int], times: Sequence[Sequence[float]]) -> tuple[StepProfile, ...]:
+    """What is known of each step, from the times of each."""
     def row(number: int) -> StepProfile:
         step = program.steps[number]
         note = program.notes[step.note]
         return StepProfile(program.kernels[step.kernel].name, note.title, note.lines, statistics.median(times[number]),
-                           evaluate_size(note.bytes_moved, binding.sizes), evaluate_size(note.flops, binding.sizes))
+                           evaluate_size(note.bytes_moved, sizes), evaluate_size(note.flops, sizes))
 
     return tuple(row(number) for number in range(len(program.steps)))

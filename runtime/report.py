@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 from staticgraph.compiler.program import Buffer, Kernel, Program, Step
 from staticgraph.types import Size
 
 from . import cache as object_cache
-from .cpu.loader import LoadedKernel
 from .memory import Memory
-from .threads import thread_count
 
 ORIGINS = {"compiled": "compiled", "cache": "from the cache", "process": "already loaded"}
 
@@ -38,8 +37,22 @@ def _comment(text: str) -> str:
     return "# " + " ".join(text.splitlines())
 
 
-def explain(program: Program, kernels: Sequence[LoadedKernel], memory: Memory) -> str:
-    """Words and tables: passes, kernels, steps, buffers, memory."""
+class Loaded(Protocol):
+    """What a loader says about a kernel. origin: a key of `ORIGINS`; `reason` says why it had to be compiled, or what
+    there is to know about it."""
+
+    @property
+    def origin(self) -> str: ...
+
+    @property
+    def milliseconds(self) -> float: ...
+
+    @property
+    def reason(self) -> str: ...
+
+
+def explain(program: Program, kernels: Sequence[Loaded], memory: Memory, machine: str) -> str:
+    """Words and tables: passes, kernels, steps, buffers, memory. `machine` is a line about what it runs on."""
     milliseconds = sum(kernel.milliseconds for kernel in kernels)
     compiled = sum(kernel.origin == "compiled" for kernel in kernels)
     parts = [
@@ -52,7 +65,7 @@ def explain(program: Program, kernels: Sequence[LoadedKernel], memory: Memory) -
         section("kernels", ("", "name", "origin", "ms", "remarks"), (
             (str(number), kernel.name, ORIGINS[loaded.origin], f"{loaded.milliseconds:.1f}", loaded.reason)
             for number, (kernel, loaded) in enumerate(zip(program.kernels, kernels)))),
-        f"object cache: {_cache_place()}\nthreads: {thread_count()}",
+        f"object cache: {_cache_place()}\n{machine}",
         section("steps", ("", "kernel", "times", "reads", "writes", "computes", "lines"), (
             (str(number), *_step_row(program, step)) for number, step in enumerate(program.steps))),
         section("buffers", ("name", "type", "place", "bytes", "alive in steps"), (

@@ -15,13 +15,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from . import api, nn, ops, optim, random
-from .api import compile
+from .api import compile, devices
 from .autodiff import grad, hessian, jacobian, jvp, stabilise, verify_grad, vjp
 from .errors import (
     ArgumentError,
     DeviceError,
     DTypeError,
     GradientError,
+    OutOfMemoryError,
     OutOfRangeError,
     ShapeError,
     StaticGraphError,
@@ -37,20 +38,20 @@ from .types import Dim
 
 if TYPE_CHECKING:
     from . import viz
-    from .api import Executable
+    from .api import DeviceArray, DeviceInfo, Executable
 
 __all__ = [
-    "ArgumentError", "DTypeError", "DeviceError", "Dim", "Executable", "GradientError", "Location", "OutOfRangeError",
-    "ShapeError", "StaticGraphError", "Tensor", "UnsupportedError", "VerificationError", "compile", "evaluate",
-    "format_graph", "grad", "hessian", "jacobian", "jvp", "name_scope", "nn", "optim", "random", "stabilise",
-    "verify_grad", "viz", "vjp",
+    "ArgumentError", "DTypeError", "DeviceArray", "DeviceError", "DeviceInfo", "Dim", "Executable", "GradientError",
+    "Location", "OutOfMemoryError", "OutOfRangeError", "ShapeError", "StaticGraphError", "Tensor", "UnsupportedError",
+    "VerificationError", "compile", "devices", "evaluate", "format_graph", "grad", "hessian", "jacobian", "jvp",
+    "name_scope", "nn", "optim", "random", "stabilise", "verify_grad", "viz", "vjp",
 ]
 __all__ += ops.__all__
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Executable":
-        return api.Executable
+    if name in ("DeviceArray", "DeviceInfo", "Executable"):
+        return getattr(api, name)
     if name == "viz":     # the roof, which imports networkx; `from . import viz` would ask for this attribute again
         return import_module("staticgraph.viz")
     raise AttributeError(f"module 'staticgraph' has no attribute '{name}'")

@@ -15,15 +15,25 @@ from .types import provably_different
 
 if TYPE_CHECKING:
     from .compiler.pipeline import Compilation
+    from .compiler.target import Target
+    from .runtime.cuda.exchange import DeviceArray
+    from .runtime.devices import DeviceInfo
     from .runtime.executable import Executable
 
-__all__ = ["Executable", "compile", "compile_only"]
+__all__ = ["DeviceArray", "DeviceInfo", "Executable", "compile", "compile_only", "devices"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Executable":  # not imported above, because it brings Numba
+    # Not imported above: what runs programs is only loaded when it is needed.
+    if name == "Executable":
         from .runtime.executable import Executable
         return Executable
+    if name == "DeviceInfo":
+        from .runtime.devices import DeviceInfo
+        return DeviceInfo
+    if name == "DeviceArray":
+        from .runtime.cuda.exchange import DeviceArray
+        return DeviceArray
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
 
 
@@ -36,7 +46,10 @@ def compile(inputs: Sequence[Tensor] | Tensor, outputs: Any = (), *, updates: An
     updates: a mapping {variable: new value} or a list of such pairs. All read the old state, outputs see the old state,
     and all are written together after everything that can fail. A new value has its variable's shape and dtype. The
     counter of each generator that is sampled from goes up by 1, unless an update names it.
-    device: "cpu". options: {"stabilise": False} compiles the formulas as written.
+    device: "cpu", "cuda" or "cuda:1" (see `devices`). On a GPU variables stay there between calls, and inputs may be
+    arrays of other libraries that are on it.
+    options: {"stabilise": False} compiles the formulas as written; {"results": "device"} leaves the results of a GPU on
+    it, as arrays for torch, cupy, jax and others.
 
     Raises ArgumentError for inputs that are no placeholders or share a name, for a variable updated twice, for needed
     placeholders that are not inputs; DTypeError and ShapeError for updates that do not fit; DeviceError for a device
@@ -44,28 +57,66 @@ def compile(inputs: Sequence[Tensor] | Tensor, outputs: Any = (), *, updates: An
     """
     from .runtime.executable import load
 
-    compilation = compile_only(inputs, outputs, updates=updates, device=device, options=options)
+    kind, index = parse_device(device)
+    checked = check_options(options)
+    if checked["results"] == "device" and kind == "cpu":
+        raise ArgumentError("compile: option 'results' is 'device' on CUDA only; on the CPU results are NumPy arrays")
+    compilation = _run_compiler(inputs, outputs, updates, _target(kind, index), checked)
     assert compilation.program is not None
     storages = [node._state for node in compilation.variables]
-    return load(compilation.program, [state for state in storages if isinstance(state, VariableState)])
+    return load(compilation.program, [state for state in storages if isinstance(state, VariableState)], index,
+                checked["results"])
 
 
 def compile_only(inputs: Sequence[Tensor] | Tensor, outputs: Any = (), *, updates: Any = None, device: str = "cpu",
                  options: Mapping[str, Any] | None = None) -> Compilation:
-    """Run the compiler and stop before anything is loaded: graphs by pass, schedule and Program, for looking at."""
-    from .compiler.pipeline import Compilation, compile_graph
-    from .runtime.cpu.host import host_target
+    """Run the compiler and stop before anything is loaded: graphs by pass, schedule and Program, for looking at. For
+    device "cuda" neither a GPU nor a driver is needed: the target is an H200."""
+    from .runtime.cuda.device import cuda_target
 
-    if device not in ("cpu", "cuda"):
-        raise DeviceError(f"compile: there is no device '{device}'; devices are 'cpu' and 'cuda'")
-    if device == "cuda":
-        raise DeviceError("compile: device 'cuda' cannot be used: the CUDA backend is not part of this version; "
-                          "use device='cpu'")
+    kind, _ = parse_device(device)
+    target = cuda_target() if kind == "cuda" else _target(kind, 0)
+    return _run_compiler(inputs, outputs, updates, target, check_options(options))
+
+
+def _run_compiler(inputs: Sequence[Tensor] | Tensor, outputs: Any, updates: Any, target: Target,
+                  options: dict[str, Any]) -> Compilation:
+    from .compiler.pipeline import Compilation, compile_graph
+
     flat, structure = flatten_outputs(outputs)
-    compilation = Compilation(check_inputs(inputs), flat, advancing(flat, check_updates(updates)), host_target(),
-                              check_options(options), structure)
+    compilation = Compilation(check_inputs(inputs), flat, advancing(flat, check_updates(updates)), target, options,
+                              structure)
     compile_graph(compilation)
     return compilation
+
+
+def devices() -> list[DeviceInfo]:
+    """What programs can be compiled for and run on: the CPU, then the GPUs that CUDA can use, if any. Never fails."""
+    from .runtime.devices import devices as find
+
+    return find()
+
+
+def parse_device(device: str) -> tuple[str, int]:
+    """"cpu", "cuda" or "cuda:1" as its kind and number."""
+    kind, colon, number = device.partition(":") if isinstance(device, str) else ("", "", "")
+    if kind not in ("cpu", "cuda") or (colon and (kind == "cpu" or not number.isdecimal())):
+        raise DeviceError(f"compile: there is no device {device!r}; devices are 'cpu', 'cuda' and 'cuda:1' and so on")
+    return kind, int(number or 0)
+
+
+def _target(kind: str, index: int) -> Target:
+    """What this machine has."""
+    if kind == "cpu":
+        from .runtime.cpu.host import host_target
+
+        return host_target()
+    from .runtime.cuda.device import find_device
+
+    try:
+        return find_device(index).target()
+    except DeviceError as error:
+        raise DeviceError(f"compile: device 'cuda' cannot be used: {error}") from None
 
 
 def flatten_outputs(outputs: Any) -> tuple[list[Tensor], tuple[Any, ...]]:
@@ -161,4 +212,6 @@ def check_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
             raise ArgumentError(f"compile: there is no option '{name}'; options are {', '.join(sorted(OPTIONS))}")
         if type(value) is not type(OPTIONS[name]):
             raise ArgumentError(f"compile: option '{name}' is a {type(OPTIONS[name]).__name__}, got {value!r}")
+    if given.get("results", "host") not in ("host", "device"):
+        raise ArgumentError(f"compile: option 'results' is 'host' or 'device', got {given['results']!r}")
     return {**OPTIONS, **given}

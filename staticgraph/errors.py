@@ -39,6 +39,10 @@ class DeviceError(StaticGraphError, RuntimeError):
     """A device that does not exist or cannot be used here."""
 
 
+class OutOfMemoryError(DeviceError, MemoryError):
+    """A device that has too little memory left for what was asked."""
+
+
 class GradientError(StaticGraphError, ValueError):
     """A derivative that does not exist as asked for."""
 

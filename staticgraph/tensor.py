@@ -31,16 +31,46 @@ Guard = tuple[Size, Size, str]
 
 
 class VariableState:
-    """The storage of a variable: one array, never replaced, only written in place, and the lock that guards it."""
+    """The storage of a variable: one array, never replaced, only written in place, and the lock that guards it.
 
-    __slots__ = ("array", "lock", "number")
+    Devices may keep copies of it (`copies`, made and understood by the runtime only). `newest` is the copy that holds a
+    newer value than the array, or None. With the lock held, readers call `fetch` first and writers `overwritten`.
+    """
+
+    __slots__ = ("array", "copies", "lock", "newest", "number")
     _count = 0
 
     def __init__(self, array: np.ndarray[Any, Any]) -> None:
         self.array = array
+        self.copies: dict[Any, Any] = {}
+        self.newest: Any = None
         self.lock = threading.RLock()
         VariableState._count += 1
         self.number = VariableState._count
+
+    def fetch(self) -> None:
+        """Bring the array up to date."""
+        if self.newest is not None:
+            self.newest.download(self.array)
+            self.newest = None
+
+    def overwritten(self) -> None:
+        """The array holds a new value, or is about to: all copies are out of date."""
+        self.newest = None
+        for copy in self.copies.values():
+            copy.expire()
+
+    def read(self) -> np.ndarray[Any, Any]:
+        """A copy of the value."""
+        with self.lock:
+            self.fetch()
+            return self.array.copy()
+
+    def assign(self, value: np.ndarray[Any, Any]) -> None:
+        """Give it a new value of the same shape."""
+        with self.lock:
+            self.array[...] = value
+            self.overwritten()
 
 
 class Tensor:
@@ -119,9 +149,7 @@ class Tensor:
     @property
     def value(self) -> np.ndarray[Any, Any]:
         """A copy of a variable's current value; assigning checks shape and dtype. Only variables have one."""
-        state = self._variable_state("read")
-        with state.lock:
-            return state.array.copy()
+        return self._variable_state("read").read()
 
     @value.setter
     def value(self, new: Any) -> None:
@@ -134,8 +162,7 @@ class Tensor:
             raise DTypeError(f"the variable cannot hold this value: {error}\n  {describe_line(self)}") from None
         if array.shape != state.array.shape:
             raise ShapeError(f"the variable cannot hold this value: got shape {array.shape}\n  {describe_line(self)}")
-        with state.lock:
-            state.array[...] = array
+        state.assign(array)
 
     def _variable_state(self, verb: str) -> VariableState:
         if self._state is None:

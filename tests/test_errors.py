@@ -172,9 +172,9 @@ def test_updates(name: str) -> None:
 def test_devices_and_options() -> None:
     x, _, _ = inputs()
     assert text_of(lambda: sg.compile([x], x, device="tpu"), sg.DeviceError) == \
-        "compile: there is no device 'tpu'; devices are 'cpu' and 'cuda'"
+        "compile: there is no device 'tpu'; devices are 'cpu', 'cuda' and 'cuda:1' and so on"
     assert text_of(lambda: sg.compile([x], x, options={"fast": True}), sg.ArgumentError) == \
-        "compile: there is no option 'fast'; options are stabilise"
+        "compile: there is no option 'fast'; options are results, stabilise"
 
 
 # While the graph is built.

@@ -1,0 +1,381 @@
+"""Running a program on a GPU. A call goes through these stages:
+
+    order and convert the arguments -> take the locks -> bind (sizes, guards, places; cached by shapes) -> bring
+    variables up to date -> copy inputs into pinned memory -> launch the graph, which copies them to the device, runs
+    all kernels and copies results and the status block back -> wait -> look at the status -> hand out the results
+
+What the graph does is recorded once for each binding and then replayed (see `graph`). Arrays of more than
+`layout.STAGED_LIMIT` bytes are copied outside of it, from and to the caller's memory. Kernels that write variables run
+last and do nothing where the status says that a check failed, so a failed call changes no variable. Either all of a
+graph is put into the stream or nothing, so neither does a call that the driver refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+
+from staticgraph.compiler.program import STATUS_SLOTS, Program
+from staticgraph.types import evaluate_size
+
+from ..convert import Array, as_input
+from ..executable import BINDINGS_KEPT, Executable, dtype_given, plan_copies
+from ..memory import Memory, address_of, measure
+from ..profile import Profile
+from ..report import explain
+from ..residence import VariableStorage
+from ..results import Results
+from .device import Event, Stream, find_device
+from .exchange import DeviceArray, DeviceView, view_of
+from .graph import Action, Graph
+from .launch import LIBRARIES, KernelLauncher, Launcher, load_module
+from .layout import STATUS_BYTES, Binding, Layout
+from .loader import load_kernel
+from .memory import Arena, Block, Staging, rounded
+from .profile import measure_launches
+from .variables import Variables
+
+GRAPHS_KEPT = 8
+"""Graphs of one binding, where it needs one for each set of addresses of the caller's arrays."""
+
+Key = tuple[tuple[tuple[int, ...], str], ...]
+"""The shape of each input, and how it comes: "host" | "device" | "copied"."""
+
+
+class Prepared:
+    """A binding with everything that its calls use again. `generation` is that of the memory which it points into."""
+
+    def __init__(self, binding: Binding, launchers: list[Launcher], results: Results) -> None:
+        self.binding = binding
+        self.launchers = launchers
+        self.results = results
+        self.generation = (-1, -1)
+        self.inputs: list[Array | None] = []
+        self.outputs: list[Array | None] = []
+        self.before: list[Action] = []
+        self.after: list[Action] = []
+        self.moving: list[tuple[str, int]] = []
+        self.movers: list[KernelLauncher] = []
+        self.rigid = False
+        self.graphs: dict[tuple[int, ...], Graph] = {}
+        self.addresses: tuple[int, ...] = ()
+
+
+class CudaExecutable(Executable):
+    """A program on one GPU."""
+
+    def __init__(self, program: Program, storages: Sequence[VariableStorage] = (), index: int = 0,
+                 results: str = "host") -> None:
+        super().__init__(program, storages)
+        self._device = find_device(index)
+        self._results_here = results == "host"
+        self._kernels = [load_kernel(kernel, self._device.compute_capability) for kernel in program.kernels]
+        self._layout = Layout(program)
+        self._bindings: dict[Key, Prepared] = {}
+        self._last: Key | None = None
+        self._early, self._late, self._copies = plan_copies(program)
+        self._variables = Variables(self._device, program.variables, storages)
+        self._writes = any(spec.written for spec in program.variables)
+        self._checked = bool(program.checks)
+        with self._device as device:
+            self._modules = [load_module(device, kernel.name, loaded.code)
+                             for kernel, loaded in zip(program.kernels, self._kernels)]
+            self._stream = Stream(device)
+            self._event = Event(device)
+            self._arena = Arena(device)
+            self._staging = Staging(device)
+            self._constants = self._upload_constants()
+
+    def _upload_constants(self) -> list[int]:
+        """The addresses of the constants, one after the other in one block."""
+        arrays = [np.array(each, order="C", copy=None) for each in self._program.constants]
+        self._constant_block: Block | None = None
+        if not arrays:
+            return []
+        block = Block(self._device, sum(rounded(each.nbytes) for each in arrays), "the constants of a program")
+        places, address = [], block.address
+        for array in arrays:
+            if array.nbytes:
+                self._device.call("cuMemcpyHtoDAsync_v2", address, address_of(array), array.nbytes, self._stream.handle)
+            places.append(address)
+            address += rounded(array.nbytes)
+        self._stream.synchronize()
+        self._constant_block = block
+        return places
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        if kwargs or len(args) != len(self._expected):
+            args = tuple(self._guards.order(args, kwargs))
+        locks = self._locks
+        held = 0
+        try:
+            for lock in locks:
+                lock.acquire()
+                held += 1
+            with self._device:
+                arrays = self._accept(args)
+                prepared = self._prepare(arrays, args)
+                self._variables.settle()
+                results = self._run(prepared, arrays)
+                if self._writes:
+                    self._variables.wrote()
+        finally:
+            while held:
+                held -= 1
+                locks[held].release()
+        return self._pack(results)
+
+    def _accept(self, args: Sequence[Any]) -> list[Array | DeviceView]:
+        """The arguments as arrays of the host, or as memory of the device where they are there already."""
+        return [value if type(value) is np.ndarray and value.dtype is dtype and value.flags.carray
+                else self._accept_other(value, number)
+                for number, (value, dtype) in enumerate(zip(args, self._expected))]
+
+    def _accept_other(self, value: Any, number: int) -> Array | DeviceView:
+        spec = self._program.inputs[number]
+        if not isinstance(value, np.ndarray | np.generic | list | tuple | range | bool | int | float):
+            view = view_of(value, spec, self._expected[number], self._device)
+            if view is not None:
+                return view
+        return as_input(value, spec)
+
+    def _prepare(self, arrays: Sequence[Array | DeviceView], given: Sequence[object]) -> Prepared:
+        """The binding of these inputs, made if need be, pointing to where things are; it becomes the latest used."""
+        key = tuple([(array.shape, array.way if type(array) is DeviceView else "host") for array in arrays])
+        if key == self._last:
+            return self._bindings[key]
+        prepared = self._bindings.get(key)
+        if prepared is None:
+            dtypes = [dtype_given(value, array) for value, array in zip(given, arrays)]
+            sizes = self._guards.sizes(arrays, dtypes)     # type: ignore[arg-type]
+            prepared = self._bind(self._layout.bind(sizes, key, self._results_here))
+        self._last = None     # should memory run out below, no later call may trust the arena's old address
+        self._settle(prepared)
+        self._bindings.pop(key, None)
+        self._bindings[key] = prepared
+        if len(self._bindings) > BINDINGS_KEPT:
+            del self._bindings[next(iter(self._bindings))]
+        self._last = key
+        return prepared
+
+    def _bind(self, binding: Binding) -> Prepared:
+        """What does not depend on where the arena is."""
+        for index, address in enumerate(self._constants):
+            binding.point(("constant", index), address)
+        for index, copy in enumerate(self._variables.copies()):
+            binding.point(("variable", index), copy.address)
+        launchers: list[Launcher] = []
+        for launching in binding.launches:
+            step = self._program.steps[launching.step]
+            kernel = self._program.kernels[step.kernel]
+            make = LIBRARIES.get(kernel.library)
+            launcher = make(self._device, kernel, launching) if make is not None else None
+            launchers.append(launcher or KernelLauncher(self._device, self._modules[step.kernel], launching))
+        prepared = Prepared(binding, launchers, Results(tuple(binding.shapes),
+                                                        [np.dtype(spec.dtype) for spec in self._program.outputs]))
+        prepared.moving = [("input", index) for index, place in enumerate(binding.inputs) if place is None]
+        if not self._results_here:
+            prepared.moving += [("output", index) for index in range(len(self._program.outputs))]
+        told = {step for group in prepared.moving for step in binding.steps_of(group)}
+        for launching, launcher in zip(binding.launches, launchers):
+            if launching.step in told:
+                if isinstance(launcher, KernelLauncher):
+                    prepared.movers.append(launcher)
+                else:
+                    prepared.rigid = True
+        moving_inputs = any(place is None for place in binding.inputs)
+        if self._early or self._late or self._copies:
+            prepared.rigid = prepared.rigid or moving_inputs or not self._results_here
+        return prepared
+
+    def _settle(self, prepared: Prepared) -> None:
+        """Make room in the arena and in pinned memory, and point into them."""
+        binding = prepared.binding
+        self._arena.reserve(binding.arena_bytes, self._describe_arena(binding))
+        self._staging.reserve(binding.staged_bytes)
+        generation = self._arena.generation, self._staging.generation
+        if prepared.generation == generation:
+            return
+        prepared.graphs.clear()
+        binding.settle(self._arena.address)
+        self._device.call("cuMemsetD8Async", self._arena.address + binding.status, 0, STATUS_BYTES,
+                          self._stream.handle)
+        prepared.inputs = [None if place is None or not place.staged else
+                           self._staging.view(place.offset, place.shape, place.dtype) for place in binding.inputs]
+        prepared.outputs = [None if place is None or not place.staged else
+                            self._staging.view(place.offset, place.shape, place.dtype) for place in binding.outputs]
+        prepared.before, prepared.after = self._transfers(binding)
+        prepared.generation = generation
+
+    def _describe_arena(self, binding: Binding) -> str:
+        memory = measure(self._program, binding.sizes, 0)
+        return (f"the intermediate results, inputs and results of this program (at their peak: arena {memory.arena}, "
+                f"inputs {memory.inputs}, results {memory.outputs})")
+
+    def _transfers(self, binding: Binding) -> tuple[list[Action], list[Action]]:
+        """The copies between pinned memory and the device, before and after the kernels."""
+        inputs_end = binding.status + (STATUS_BYTES if self._checked else 0)
+        results_start = binding.status if self._checked else binding.status + STATUS_BYTES
+        device, host, call = self._arena.address, self._staging.address, self._device.call
+
+        def bring(stream: int) -> None:
+            call("cuMemcpyHtoDAsync_v2", device, host, inputs_end, stream)
+
+        def take(stream: int) -> None:
+            call("cuMemcpyDtoHAsync_v2", host + results_start, device + results_start,
+                 binding.staged_bytes - results_start, stream)
+
+        return [bring] * (inputs_end > 0), [take] * (binding.staged_bytes > results_start)
+
+    def _run(self, prepared: Prepared, arrays: Sequence[Array | DeviceView]) -> list[Any]:
+        """All that happens between two looks at the clock: inputs in, graph, results out."""
+        binding = prepared.binding
+        results: list[Any] = prepared.results.take() if self._results_here else [
+            DeviceArray(self._device, shape, np.dtype(spec.dtype))
+            for shape, spec in zip(binding.shapes, self._program.outputs)]
+        try:
+            self._bring(prepared, arrays)
+            self._graph(prepared, self._addresses(prepared, arrays, results)).launch()
+            for result, place in zip(results, binding.outputs):
+                if place is not None and not place.staged:
+                    self._device.must("cuMemcpyDtoHAsync_v2", address_of(result), self._arena.address + place.offset,
+                                      place.nbytes, self._stream.handle)
+            self._stream.synchronize()
+        except BaseException:
+            self._stream.settle()     # nothing may go on in memory that others will use
+            raise
+        if self._checked:
+            self._check(binding)
+        for result, staged in zip(results, prepared.outputs):
+            if staged is not None:
+                np.copyto(result, staged)
+        return results
+
+    def _bring(self, prepared: Prepared, arrays: Sequence[Array | DeviceView]) -> None:
+        """Inputs into pinned memory, large ones straight to the device; wait for what others still write."""
+        for array, staged, place in zip(arrays, prepared.inputs, prepared.binding.inputs):
+            if staged is not None:
+                np.copyto(staged, array)     # type: ignore[arg-type]
+                continue
+            if type(array) is DeviceView and array.stream is not None:
+                self._event.record(array.stream)
+                self._device.call("cuStreamWaitEvent", self._stream.handle, self._event.handle, 0)
+            if place is not None and place.nbytes:
+                address = self._arena.address + place.offset
+                if type(array) is DeviceView:
+                    self._device.call("cuMemcpyDtoDAsync_v2", address, array.address, place.nbytes, self._stream.handle)
+                else:
+                    self._device.call("cuMemcpyHtoDAsync_v2", address, address_of(array),     # type: ignore[arg-type]
+                                      place.nbytes, self._stream.handle)
+
+    def _addresses(self, prepared: Prepared, arrays: Sequence[Any], results: Sequence[Any]) -> tuple[int, ...]:
+        """The addresses that change from call to call, in the order of `Prepared.moving`."""
+        return tuple([(arrays if place == "input" else results)[index].address for place, index in prepared.moving])
+
+    def _graph(self, prepared: Prepared, addresses: tuple[int, ...]) -> Graph:
+        """The graph of a binding for these addresses: the one that is there, moved if need be, or a new one."""
+        key = addresses if prepared.rigid else ()
+        graph = prepared.graphs.get(key)
+        if graph is not None and prepared.addresses == addresses:
+            return graph
+        if prepared.addresses != addresses:
+            for group, address in zip(prepared.moving, addresses):
+                prepared.binding.point(group, address)
+            prepared.addresses = addresses
+            if graph is not None and not prepared.rigid:
+                del prepared.graphs[key]     # back again once all of it is as it should be
+                graph.move()
+        if graph is None:
+            if len(prepared.graphs) >= GRAPHS_KEPT:
+                del prepared.graphs[next(iter(prepared.graphs))]
+            graph = Graph(self._device, self._stream, list(self._actions(prepared)), prepared.movers)
+        prepared.graphs.pop(key, None)
+        prepared.graphs[key] = graph
+        return graph
+
+    def _actions(self, prepared: Prepared) -> Iterator[Action]:
+        """A whole call, as what is put into the stream one after the other."""
+        binding = prepared.binding
+        yield from prepared.before
+        for position, place, index in self._early:
+            yield from self._copy(binding, position, self._address(binding, place, index))
+        for launcher in prepared.launchers:
+            yield launcher.launch
+        for position, number in self._late:
+            offset = evaluate_size(self._program.buffers[number].offset, binding.sizes)
+            yield from self._copy(binding, position, self._arena.address + binding.arena_start + offset)
+        for position, earlier in self._copies:
+            yield from self._copy(binding, position, self._address(binding, "output", earlier))
+        yield from prepared.after
+
+    def _address(self, binding: Binding, place: str, index: int) -> int:
+        if place == "constant":
+            return self._constants[index]
+        if place == "variable":
+            return self._variables.copies()[index].address
+        return binding.where[place, index]
+
+    def _copy(self, binding: Binding, position: int, origin: int) -> Iterator[Action]:
+        """A result that no kernel writes where it is wanted."""
+        spec = self._program.outputs[position]
+        nbytes = int(np.prod(binding.shapes[position], dtype=np.int64)) * np.dtype(spec.dtype).itemsize
+        target = binding.where["output", position]
+        call = self._device.call
+        if nbytes:
+            yield lambda stream: call("cuMemcpyDtoDAsync_v2", target, origin, nbytes, stream)
+
+    def _check(self, binding: Binding) -> None:
+        status = self._staging.view(binding.status, (STATUS_SLOTS,), np.dtype(np.int64))
+        if status[0]:
+            check, value, size = (int(each) for each in status[:3])
+            status[:] = 0
+            self._raise_reported(check, value, size)
+
+    def profile(self, /, *args: Any, **kwargs: Any) -> Profile:
+        """Call it some times with these inputs, timing each step by itself. Variables are left as they were."""
+        args = tuple(self._guards.order(args, kwargs))
+        with ExitStack() as stack:
+            for lock in self._locks:
+                stack.enter_context(lock)
+            stack.enter_context(self._device)
+            arrays = self._accept(args)
+            prepared = self._prepare(arrays, args)
+            self._variables.settle()
+            stack.callback(self._stream.settle)
+            for restore in self._save_variables():
+                stack.callback(restore)
+            results = self._run(prepared, arrays)
+            profile = measure_launches(self._program, prepared.binding, prepared.launchers, self._device, self._stream)
+            del results     # alive until here: kernels write to them
+            return profile
+
+    def _save_variables(self) -> Iterator[Callable[[], None]]:
+        """What puts each variable that is written back to what it was."""
+        call, stream = self._device.call, self._stream.handle
+        for spec, copy in zip(self._program.variables, self._variables.copies()):
+            if spec.written:
+                saved = Block(self._device, copy.nbytes, "a saved variable")
+                call("cuMemcpyDtoDAsync_v2", saved.address, copy.address, copy.nbytes, stream)
+
+                def restore(saved: Block = saved, address: int = copy.address) -> None:
+                    call("cuMemcpyDtoDAsync_v2", address, saved.address, saved.nbytes, stream)
+                    self._stream.synchronize()
+
+                yield restore
+
+    def explain(self) -> str:
+        """What was compiled, and how: passes, kernels, steps, buffers and memory."""
+        device = self._device
+        capability = "{}.{}".format(*device.compute_capability)
+        return explain(self._program, self._kernels, self.memory,
+                       f"device: cuda:{device.index}, {device.name}, compute capability {capability}")
+
+    @property
+    def memory(self) -> Memory:
+        """Bytes held on the device: as formulas of the symbolic sizes, and for the last call."""
+        prepared = self._bindings.get(self._last) if self._last is not None else None
+        return measure(self._program, prepared.binding.sizes if prepared is not None else None, self._arena.nbytes,
+                       self._staging.nbytes)

@@ -1,0 +1,125 @@
+"""Kernels on a device: their modules, and launchers, which put one step into a stream.
+
+A step is put into a stream by its *launcher*, an object with `launch(stream)`. Usually that launches the step's kernel.
+A kernel that names a library routine may get a launcher from `LIBRARIES` instead, which puts that routine's own kernels
+into the stream. `launch` may be called while the stream captures, so it must not allocate or wait for anything.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from staticgraph.compiler.program import Kernel
+from staticgraph.errors import DeviceError
+
+from .device import Device
+from .driver import OUT_OF_MEMORY, WRONG_CODE, DriverError
+from .layout import Launching
+
+
+class Code(Protocol):
+    """Machine code of a kernel, as the loader gives it."""
+
+    @property
+    def ptx(self) -> str: ...
+
+    @property
+    def cubin(self) -> bytes: ...
+
+    @property
+    def symbol(self) -> str: ...
+
+
+class Launcher(Protocol):
+    """Puts one step into a stream. `movable`: its addresses can be changed in a graph (see `graph`)."""
+
+    @property
+    def movable(self) -> bool: ...
+
+    def launch(self, stream: int) -> None: ...
+
+
+MakeLauncher = Callable[[Device, Kernel, Launching], Launcher | None]
+
+LIBRARIES: dict[str, MakeLauncher] = {}
+"""By `Kernel.library`: what makes a launcher from the parameters of a step, which it reads at each `launch` (they may
+change in between). It gives None where the kernel's own text shall run, say because the library is not installed."""
+
+
+class Module:
+    """A kernel loaded into the context of a device: `function`."""
+
+    def __init__(self, device: Device, name: str, code: Code) -> None:
+        image = code.ptx.encode() + b"\0" if device.driver.takes_ptx else code.cubin
+        try:
+            handle = device.handle("cuModuleLoadData", image)
+        except DriverError as error:
+            if error.code not in WRONG_CODE:
+                raise
+            raise DeviceError(
+                f"the driver cannot load kernel '{name}' for {device.name} (compute capability "
+                f"{'{}.{}'.format(*device.compute_capability)}): {WRONG_CODE[error.code]}; the driver supports CUDA "
+                f"{device.driver.version // 1000}.{device.driver.version % 1000 // 10}, so update it, or install CUDA "
+                f"compiler packages of that version; `staticgraph doctor` tells more") from error
+        device.own(self, "cuModuleUnload", handle)
+        self.function = device.handle("cuModuleGetFunction", handle, code.symbol.encode())
+
+
+_lock = threading.Lock()
+
+
+def load_module(device: Device, name: str, code: Code) -> Module:
+    """The module of a kernel; executables that run the same code on a device share it. The context is current."""
+    with _lock:
+        known: weakref.WeakValueDictionary[bytes, Module] = device.parts.setdefault(
+            "modules", weakref.WeakValueDictionary())
+        key = hashlib.sha256(code.symbol.encode() + b"\0" + code.cubin + code.ptx.encode()).digest()
+        module = known.get(key)
+        if module is None:
+            module = known[key] = Module(device, name, code)
+        return module
+
+
+class NodeParameters(ctypes.Structure):
+    """CUDA_KERNEL_NODE_PARAMS, in its first version."""
+
+    _fields_ = [("function", ctypes.c_void_p),
+                *((name, ctypes.c_uint) for name in ("grid_x", "grid_y", "grid_z", "block_x", "block_y", "block_z",
+                                                     "shared_bytes")),
+                ("parameters", ctypes.c_void_p), ("extra", ctypes.c_void_p)]
+
+
+class KernelLauncher:
+    """Launches a kernel with the parameters that the row of its binding holds at that moment."""
+
+    movable = True
+
+    def __init__(self, device: Device, module: Module, launching: Launching) -> None:
+        self._device = device
+        self._module = module     # kept alive
+        self._launching = launching
+        self._launch: Any = device.driver.library.cuLaunchKernel
+
+    def launch(self, stream: int) -> None:
+        """Put it into the stream."""
+        each = self._launching
+        code = self._launch(self._module.function, each.blocks, 1, 1, each.threads, 1, 1, 0, stream,
+                            ctypes.addressof(each.parameters), None)
+        if code:
+            self._device.fail("cuLaunchKernel", code)
+
+    def node_parameters(self) -> NodeParameters:
+        """The same as the parameters of a node of a graph."""
+        each = self._launching
+        return NodeParameters(self._module.function, each.blocks, 1, 1, each.threads, 1, 1, 0,
+                              ctypes.addressof(each.parameters), None)
+
+
+def is_shortage(error: DriverError) -> bool:
+    """Whether a function failed for lack of memory."""
+    return error.code == OUT_OF_MEMORY
