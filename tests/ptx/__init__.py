@@ -42,7 +42,7 @@ MOST_THREADS = 1024
 
 
 class PtxModule:
-    """The kernels of one PTX text. With `approximate`, instructions such as ex2.approx are exact; else they are errors."""
+    """The kernels of one PTX text. With `approximate`, instructions such as ex2.approx are exact, else errors."""
 
     def __init__(self, text: str, approximate: bool = False) -> None:
         self._module = parse(text)
