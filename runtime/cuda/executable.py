@@ -196,6 +196,7 @@ class CudaExecutable(Executable):
         binding = prepared.binding
         self._arena.reserve(binding.arena_bytes, self._describe_arena(binding))
         self._staging.reserve(binding.staged_bytes)
+        self._status(binding)[:] = 0     # other bindings have other things there
         generation = self._arena.generation, self._staging.generation
         if prepared.generation == generation:
             return
@@ -327,8 +328,12 @@ class CudaExecutable(Executable):
         if nbytes:
             yield lambda stream: call("cuMemcpyDtoDAsync_v2", target, origin, nbytes, stream)
 
+    def _status(self, binding: Binding) -> Array:
+        """The status block in pinned memory, zero before a call."""
+        return self._staging.view(binding.status, (STATUS_SLOTS,), np.dtype(np.int64))
+
     def _check(self, binding: Binding) -> None:
-        status = self._staging.view(binding.status, (STATUS_SLOTS,), np.dtype(np.int64))
+        status = self._status(binding)
         if status[0]:
             check, value, size = (int(each) for each in status[:3])
             status[:] = 0
