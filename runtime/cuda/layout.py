@@ -67,6 +67,10 @@ class Launching:
     blocks: int
     threads: int
 
+    def values(self) -> list[int]:
+        """The parameters as they are at this moment: the arguments of the step, then its extent."""
+        return [ctypes.c_int64.from_address(place).value for place in self.parameters]
+
 
 @dataclass
 class Binding:
