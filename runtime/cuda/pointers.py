@@ -129,7 +129,7 @@ def _shared_function(dtype: str) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             module = builder.module
             array_type = ir.ArrayType(storage_type(kind.dtype), size.literal_value)
-            array = ir.GlobalVariable(module, array_type, module.get_unique_name("shared"), addrspace=SHARED)
+            array = ir.GlobalVariable(module, array_type, module.get_unique_name("_shared"), addrspace=SHARED)
             array.linkage, array.align = "internal", VECTOR_BYTES
             array.initializer = ir.Constant(array_type, ir.Undefined)
             return builder.bitcast(array, context.get_value_type(kind))

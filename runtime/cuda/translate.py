@@ -83,11 +83,12 @@ def _front_end(name: str, text: str, threads: int, filename: str) -> str:
 
 
 def _intermediate_code(function: Any, symbol: str, threads: int) -> str:
+    from numba.core.compiler_lock import global_compiler_lock
     from numba.cuda import compiler, types
     from numba.cuda.cudadrv import nvvm
 
     arguments = (types.int64,) * function.__code__.co_argcount
-    with warnings.catch_warnings():
+    with global_compiler_lock, warnings.catch_warnings():     # the lock of kernels for the CPU: they share the formulas
         warnings.simplefilter("ignore")
         result = compiler.compile_cuda(function, types.void, arguments, cc=(8, 0), abi="numba")
         entry = result.library.get_function(result.fndesc.llvm_func_name)

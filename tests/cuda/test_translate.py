@@ -83,6 +83,13 @@ def test_the_entry_point_has_the_kernels_name_and_int64_parameters(both: list[Tr
 
 
 @needs_compiler
+@pytest.mark.parametrize("name", ["add", "exit", "shared", "tid", "float", "printf"])
+def test_names_that_mean_something_to_ptx(name: str) -> None:
+    text = f"{IMPORTS}def {name}(a0):\n    shared_bool(4)[a0] = shared_bool(4)[a0]\n"
+    assert re.findall(r"\.entry (\w+)", translate(name, text, (9, 0), 32).ptx) == [name]
+
+
+@needs_compiler
 def test_launch_bounds_are_the_threads_of_a_block(both: list[Translated]) -> None:
     assert ".maxntid 128, 1, 1" in both[0].ptx
     assert ".maxntid 1024, 1, 1" in translate("axpy", AXPY, (9, 0), 1024).ptx
