@@ -11,17 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from .faults import Misaligned, OutOfBounds, Unsupported
+from .faults import OutOfBounds, Unsupported
 from .machine import Access, Group, Read, Step, Wave, Write
-from .memory import BASE, Array, Space, alignment_shift
+from .memory import BASE, SHARED_START, Array, Space, alignment_shift
 from .operands import DTYPES, Scope
 from .parse import Address, Instruction, Pair, Register, Symbol, Vector
 from .races import Races
 
 SHARED_WINDOW = 0x7E00_0000_0000
 """Generic addresses of shared memory start here."""
-SHARED_START = 256
-"""Offset of the first array in shared memory: an address made of nothing is not one of them."""
 
 CACHE_HINTS = frozenset("ca cg cs lu cv wb wt L1::evict_first L1::evict_last L1::evict_normal L1::no_allocate "
                         "L1::evict_unchanged L2::64B L2::128B L2::256B".split())
@@ -121,15 +119,10 @@ class Memories:
         return found
 
     def locate(self, wave: Wave, group: Group, addresses: Array, shared: bool) -> tuple[Space, Races, Array]:
-        """The memory, its races, and the offsets; aligned and inside, as far as one can tell by the address."""
+        """The memory, its races, and the offsets in it."""
         if not shared:
             return wave.memory, wave.global_races, addresses     # type: ignore[return-value]  # set for the launch
-        spread = group.spread(addresses)
-        if self.nbytes > 1 and (spread & (self.nbytes - 1)).any():
-            bad = int(np.flatnonzero(spread & (self.nbytes - 1))[0])
-            raise Misaligned(f"misaligned {self.what} of {self.nbytes} bytes at byte {int(spread[bad]) - SHARED_START} "
-                             "of shared memory", int(group.slots[bad]))
-        return wave.shared, wave.shared_races, in_shared(wave, group, spread, self.nbytes, self.what)
+        return wave.shared, wave.shared_races, in_shared(wave, group, group.spread(addresses), self.nbytes, self.what)
 
 
 def _memory_parts(instruction: Instruction) -> tuple[str, int, str, bool, bool]:

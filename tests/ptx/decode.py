@@ -10,18 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from .access import (
-    SHARED_START,
-    atomic,
-    cell_shift,
-    convert_address,
-    load,
-    store,
-)
+from .access import atomic, cell_shift, convert_address, load, store
 from .faults import PtxError, Trap, Unsupported
 from .instructions import build
 from .machine import Block, Group, Read, Step, Wave
-from .memory import ALLOCATED, Array, Space
+from .memory import ALLOCATED, SHARED_START, Array, SharedMemory, Space
 from .operands import DTYPES, Scope
 from .parse import Function, Instruction, Module, Pair, Register, Symbol, Vector
 from .races import Races
@@ -77,7 +70,7 @@ class Kernel:
         start = self.dynamic if self.dynamic is not None else self.shared_bytes
         end = max(self.shared_bytes, start + dynamic)
         stride = -(-end // 256) * 256
-        space = Space(stride * blocks)
+        space = SharedMemory(blocks, stride)
         rows = space.state.reshape(blocks, stride)
         for offset, nbytes in [*self.arrays, (start, dynamic)]:
             rows[:, offset: offset + nbytes] = ALLOCATED

@@ -111,6 +111,21 @@ _PATTERN = {(nbytes, state): np.frombuffer(bytes([state] * min(nbytes, 8)), f"u{
             for nbytes in (1, 2, 4, 8, 16) for state in (ALLOCATED, WRITTEN)}
 
 
+SHARED_START = 256
+"""Offset of the first array in the shared memory of a block: an address made of nothing is not one of them."""
+
+
+class SharedMemory(Space):
+    """The shared memories of several blocks, `stride` bytes apart."""
+
+    def __init__(self, blocks: int, stride: int) -> None:
+        super().__init__(blocks * stride)
+        self.stride = stride
+
+    def describe(self, offset: int) -> str:
+        return f"byte {offset % self.stride - SHARED_START} of shared memory"
+
+
 class DeviceMemory(Space):
     """Global memory. Allocations lie apart, and an address that was freed is not handed out again before 64 MiB of
     others were, so that accesses past an end or after a `free` are found."""
