@@ -11,6 +11,7 @@ divisions and square roots are rounded correctly and subnormals kept (the defaul
 
 from __future__ import annotations
 
+import ast
 import gc
 import linecache
 import re
@@ -21,6 +22,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from staticgraph.errors import DeviceError, VerificationError
+
+from .loops import plain_loops
 
 Capability = tuple[int, int]
 """A GPU's compute capability, (9, 0) for Hopper."""
@@ -76,7 +79,7 @@ def _front_end(name: str, text: str, threads: int, filename: str) -> str:
     linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
     namespace: dict[str, Any] = {"__name__": name, "__file__": filename}
     try:
-        exec(compile(text, filename, "exec"), namespace)
+        exec(compile(plain_loops(ast.parse(text, filename)), filename, "exec"), namespace)
         return _intermediate_code(namespace[name], name, threads)
     except (NumbaError, CudaError, SyntaxError, ImportError, LookupError, TypeError, AttributeError) as error:
         raise VerificationError(f"kernel '{name}' ({filename}) does not compile: {error}") from error
