@@ -128,7 +128,7 @@ def view_of(value: object, spec: InputSpec, dtype: np.dtype[Any], device: Device
     """The value as memory on the device; None where it is no array of a device. The context is current."""
     if type(value) is DeviceArray and value._device is device:
         view = DeviceView(value.address, value.shape, value.dtype, None, value)
-    elif (interface := getattr(value, "__cuda_array_interface__", None)) is not None:
+    elif (interface := _interface_of(value, spec)) is not None:
         if interface.get("version", 0) < 3 and hasattr(value, "__dlpack_device__"):
             view = _from_dlpack(value, spec, device)     # which knows of streams, as the older interface does not
         else:
@@ -141,6 +141,18 @@ def view_of(value: object, spec: InputSpec, dtype: np.dtype[Any], device: Device
         raise DTypeError(message(f"input '{spec.name}' is an array of {view.dtype} on the device, needed {dtype}",
                                  [describe_input(spec)], "convert it there first: nothing is copied"))
     return view
+
+
+def _interface_of(value: object, spec: InputSpec) -> dict[str, Any] | None:
+    try:
+        return getattr(value, "__cuda_array_interface__", None)
+    except Exception as error:     # whatever the producer raises, say torch of a tensor that requires gradients
+        raise _refuse_use(spec, "__cuda_array_interface__", error) from error
+
+
+def _refuse_use(spec: InputSpec, protocol: str, error: Exception) -> ArgumentError:
+    return ArgumentError(message(f"input '{spec.name}' cannot be used where it is", [describe_input(spec)],
+                                 f"its {protocol} says: {error}"))
 
 
 def _refuse_device(spec: InputSpec, where: str, device: Device) -> DeviceError:
@@ -229,8 +241,7 @@ def _from_dlpack(value: Any, spec: InputSpec, device: Device) -> DeviceView:
         capsule = value.__dlpack__(stream=stream)
         pointer = _get_pointer(capsule, CAPSULE)
     except Exception as error:     # whatever the producer raises
-        raise ArgumentError(message(f"input '{spec.name}' cannot be used where it is", [describe_input(spec)],
-                                    f"its __dlpack__ says: {error}")) from error
+        raise _refuse_use(spec, "__dlpack__", error) from error
     tensor = DLManagedTensor.from_address(pointer).tensor
     kinds = {code: kind for kind, code in KINDS.items()}
     if tensor.code not in kinds or tensor.lanes != 1 or tensor.bits % 8:

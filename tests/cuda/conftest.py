@@ -16,6 +16,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[fake_driver.FakeDriver]:
     with programs.using(fake_driver.FakeDriver(), monkeypatch) as fake:
         yield fake
         gc.collect()
+        fake.free_foreign()
         assert programs.leaks(fake) == {}
 
 
@@ -25,4 +26,5 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[fake_driver.FakeDriver]:
     with programs.using(fake_driver.FakeDriver(gpus=2), monkeypatch) as fake:
         yield fake
         gc.collect()
+        fake.free_foreign()
         assert programs.leaks(fake) == {}

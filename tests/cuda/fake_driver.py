@@ -131,6 +131,8 @@ class FakeDriver:
         self.launched: list[tuple[str, int, int, tuple[int, ...]]] = []
         self.owners: dict[int, int] = {}
         """Address of foreign memory -> ordinal of its device, for cuPointerGetAttribute."""
+        self.foreign: list[tuple[int, int]] = []
+        """(device, address) of memory that tests have allocated."""
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
         self._failures: dict[str, list[int]] = {}
         self._sticky = 0
@@ -163,6 +165,12 @@ class FakeDriver:
     def lose(self, code: int = ILLEGAL_ADDRESS) -> None:
         """From now on everything fails with this code."""
         self._sticky = code
+
+    def free_foreign(self) -> None:
+        """Free what tests have allocated."""
+        while self.foreign:
+            index, address = self.foreign.pop()
+            self.gpus[index].memory.free(address)
 
     def held(self) -> dict[str, int]:
         """What was made and not given back, by kind."""
