@@ -123,14 +123,16 @@ class Lanes:
         return name if self.width == 1 else f"{name}_{lane}"
 
     def fix(self, text: str, lane: int) -> str:
-        """The text as it reads for one element."""
+        """The text as it reads for one element. The first one's number is a multiple of the width, so `|` adds; in a
+        value it shows the compiler which elements share the block that their random bits come from."""
         if self.width == 1:
             return text
+        plus = "+" if "[" in text else "|"
 
         def change(word: str) -> str:
             if word in self.inside:
                 return f"{word}_{lane}"
-            return f"({word} + {lane})" if word == self.variable and lane else word
+            return f"({word} {plus} {lane})" if word == self.variable and lane else word
 
         return WORD.sub(lambda match: change(match[0]), text)
 

@@ -123,7 +123,7 @@ class Stream:
         """The unsigned numbers of 32 or 64 bits with the given numbers."""
         if bits == 32:
             return self.words(index)
-        low, high = self.words(index * 2), self.words(index * 2 + 1)
+        low, high = self.words(index * 2), self.words(bitwise_or(index * 2, 1))
         return bitwise_or(astype(low, UINT64), bitwise_left_shift(astype(high, UINT64), 32))
 
 
