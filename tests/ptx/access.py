@@ -42,8 +42,8 @@ def address_reader(scope: Scope, operand: Any, shift: int = 0) -> Read:
 
 def in_shared(wave: Wave, group: Group, addresses: Array, nbytes: int, what: str) -> Array:
     """Offsets in the shared memory of the wave, from addresses within a block's shared memory."""
-    outside = (addresses < 0) | (addresses >= wave.shared_stride)
-    if outside.any():
+    outside = addresses.view(np.uint64) >= wave.shared_stride
+    if np.count_nonzero(outside):
         bad = int(np.flatnonzero(outside)[0])
         raise OutOfBounds(f"out-of-bounds {what} of {nbytes} bytes at byte {int(addresses[bad]) - SHARED_START} of "
                           "shared memory", int(group.slots[bad]))
@@ -57,7 +57,10 @@ def count_global(wave: Wave, group: Group, offsets: Array, nbytes: int, stores: 
     else:
         keys = (offsets >> 5) + ((group.positions >> 5) << 40)
         steps = keys[1:] - keys[:-1]
-        sectors = 1 + int(np.count_nonzero(steps)) if (steps >= 0).all() else len(np.unique(keys))
+        if np.count_nonzero(steps < 0):
+            keys.sort()
+            steps = keys[1:] - keys[:-1]
+        sectors = 1 + int(np.count_nonzero(steps))
     counters = wave.counters
     if stores:
         counters.store_bytes += total
@@ -73,26 +76,37 @@ def count_global(wave: Wave, group: Group, offsets: Array, nbytes: int, stores: 
     access.sectors += sectors
 
 
-def count_shared(wave: Wave, group: Group, offsets: Array, nbytes: int) -> None:
-    """Bank conflicts: 32 banks of 4 bytes; accesses of 8 and 16 bytes go by halves and quarters of a warp."""
-    counters = wave.counters
-    warps = group.warps()
-    counters.shared_accesses += warps
-    phases = max(1, nbytes // 4)
-    words = offsets >> 2
-    part = (group.positions >> 5) * phases + (group.positions & 31) // (32 // phases)
-    steps = words[1:] - words[:-1]
-    together = part[1:] == part[:-1]
-    if (((steps == phases) | (steps == 0)) | ~together).all():     # neighbours, or one word for all
-        return
-    keys = np.unique((part << 40) | words)
-    part = keys >> 40
-    first = np.concatenate([[True], part[1:] != part[:-1]])
-    number = np.cumsum(first) - 1
-    spans = max(1, phases)
-    bank = ((keys & ((1 << 40) - 1)) // spans) & (32 // spans - 1)
-    counts = np.bincount(number * 32 + bank, minlength=32 * (int(number[-1]) + 1)).reshape(-1, 32)
-    counters.conflicts += int((counts.max(axis=1) - 1).sum())
+class BankCounter:
+    """Bank conflicts of one instruction. There are 32 banks of 4 bytes; accesses of 8 and 16 bytes go by halves and
+    quarters of a warp. The last pattern is kept: a loop repeats it elsewhere, which moves all banks alike."""
+
+    def __init__(self, nbytes: int) -> None:
+        self.phases = max(1, nbytes // 4)
+        self.index: Array | None = None
+        self.pattern = np.zeros(0, np.int64)
+        self.found = (0, 0)     # warps, conflicts
+
+    def count(self, wave: Wave, group: Group, offsets: Array) -> None:
+        pattern = offsets - offsets[0]
+        if group.index is not self.index or not np.array_equal(pattern, self.pattern):
+            self.index, self.pattern = group.index, pattern
+            self.found = group.warps(), self._conflicts(group.positions, offsets >> 2)
+        wave.counters.shared_accesses += self.found[0]
+        wave.counters.conflicts += self.found[1]
+
+    def _conflicts(self, positions: Array, words: Array) -> int:
+        phases = self.phases
+        part = (positions >> 5) * phases + (positions & 31) // (32 // phases)
+        steps = words[1:] - words[:-1]
+        if (((steps == phases) | (steps == 0)) | (part[1:] != part[:-1])).all():     # neighbours, or one word for all
+            return 0
+        keys = np.sort((part << 40) | words)
+        keys = keys[np.concatenate([[True], keys[1:] != keys[:-1]])]
+        part = keys >> 40
+        number = np.cumsum(np.concatenate([[False], part[1:] != part[:-1]]))
+        bank = ((keys & ((1 << 40) - 1)) // phases) & (32 // phases - 1)
+        counts = np.bincount(number * 32 + bank, minlength=32 * (int(number[-1]) + 1)).reshape(-1, 32)
+        return int((counts.max(axis=1) - 1).sum())
 
 
 class Memories:
@@ -157,7 +171,7 @@ def load(scope: Scope, instruction: Instruction) -> Step:
         return _load_parameter(source, dtype, writes)
     nbytes = dtype.itemsize * lanes
     space = "global" if space == "const" else space
-    memories = Memories(space, nbytes, instruction.text, "load")
+    memories, banks = Memories(space, nbytes, instruction.text, "load"), BankCounter(nbytes)
     address = address_reader(scope, source, 0 if space == "shared" else BASE)
 
     def fetch(wave: Wave, group: Group, addresses: Array, shared: bool) -> Array:
@@ -169,7 +183,7 @@ def load(scope: Scope, instruction: Instruction) -> Step:
         else:
             races.read(offsets, nbytes, group.slots, wave.clock, constant)
         if shared:
-            count_shared(wave, group, offsets, nbytes)
+            banks.count(wave, group, offsets)
         else:
             count_global(wave, group, offsets, nbytes, False, instruction.text)
         return values
@@ -210,7 +224,7 @@ def store(scope: Scope, instruction: Instruction) -> Step:
         raise Unsupported(f"unknown instruction {instruction.opcode}")
     reads = [scope.reader(part, kind) for part in sources]
     nbytes = dtype.itemsize * lanes
-    memories = Memories(space, nbytes, instruction.text, "store")
+    memories, banks = Memories(space, nbytes, instruction.text, "store"), BankCounter(nbytes)
     address = address_reader(scope, target, 0 if space == "shared" else BASE)
 
     def put(wave: Wave, group: Group, addresses: Array, shared: bool) -> None:
@@ -232,7 +246,7 @@ def store(scope: Scope, instruction: Instruction) -> Step:
         else:
             races.write(offsets, nbytes, slots, wave.clock)
         if shared:
-            count_shared(wave, group, offsets, nbytes)
+            banks.count(wave, group, offsets)
         else:
             count_global(wave, group, offsets, nbytes, True, instruction.text)
 

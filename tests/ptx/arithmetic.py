@@ -14,6 +14,11 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 F32, F64, U32, U64, I64 = (np.dtype(name) for name in ("float32", "float64", "uint32", "uint64", "int64"))
+count_nonzero = np.count_nonzero
+BELOW_FLOAT, HALF_A_FLOAT = np.uint64(0x1FFFFFFF), np.uint64(0x10000000)
+"""Of a float64: the bits that float32 has no place for, and their value in the middle between two floats."""
+SMALLEST = np.float64(2.0**-126)
+"""The smallest normal float32."""
 NAN32 = np.array([0x7FFFFFFF], np.uint32).view(F32)[0]
 """The NaN that single-precision instructions return."""
 
@@ -21,7 +26,7 @@ NAN32 = np.array([0x7FFFFFFF], np.uint32).view(F32)[0]
 def canonical(value: Array) -> Array:
     """A float32 result with NaNs as the hardware writes them."""
     nan = value != value
-    if nan.any():
+    if count_nonzero(nan):
         value[nan] = NAN32
     return value
 
@@ -66,9 +71,11 @@ def fma32(a: Array, b: Array, c: Array, mode: str = "rn") -> Array:
     product = a.astype(F64) * b.astype(F64)
     wide = c.astype(F64)
     total = product + wide
-    tie = (total.view(U64) & np.uint64(0x1FFFFFFF)) == np.uint64(0x10000000)
-    small = np.abs(total) < 2.0**-126
-    if mode != "rn" or tie.any() or (small & (total != 0)).any():
+    tie = (total.view(U64) & BELOW_FLOAT) == HALF_A_FLOAT
+    least = np.minimum.reduce(np.abs(total))     # NaN if there is one
+    if mode == "rn" and least >= SMALLEST and not count_nonzero(tie):
+        return total.astype(F32)
+    if mode != "rn" or count_nonzero(tie) or count_nonzero((np.abs(total) < SMALLEST) & (total != 0)):
         product, wide = np.broadcast_arrays(product, wide)
         total = to_odd(*two_sum(product, wide))
     result = round32(total, mode)

@@ -23,6 +23,8 @@ from .memory import Array, DeviceMemory
 from .parse import Instruction
 from .races import Clock, Races
 
+count_nonzero = np.count_nonzero     # the fastest way to ask whether any element of a bool array is True
+
 Step = Callable[["Wave", "Group"], None]
 Read = Callable[["Wave", "Group"], Array]
 Write = Callable[["Wave", "Group", Array], None]
@@ -78,14 +80,18 @@ class Block:
 
 
 class Group:
-    """Threads that execute together: `index` are their positions in the wave, ascending, or None for the whole wave."""
+    """Threads that execute together: `index` are their positions in the wave, ascending, or None for the whole wave.
+    `select` takes their elements out of a register: a slice where they are neighbours, as below the end of an array."""
 
-    __slots__ = ("wave", "index", "size", "_slots")
+    __slots__ = ("wave", "index", "select", "size", "_slots")
 
     def __init__(self, wave: Wave, index: Array | None) -> None:
         self.wave = wave
         self.index = index
         self.size = wave.size if index is None else len(index)
+        self.select: Any = index
+        if index is not None and int(index[-1]) - int(index[0]) + 1 == len(index):
+            self.select = slice(int(index[0]), int(index[-1]) + 1)
         self._slots: Array | None = None
 
     @property
@@ -166,23 +172,27 @@ class Wave:
         known = self.known[register]
         positions = group.positions
         if known is not None:
-            missing = ~known[positions]
-            if not missing.any():
+            written = known if group.select is None else known[group.select]
+            if count_nonzero(written) == group.size:
                 return
-            positions = positions[missing]
+            positions = positions[~written]
         raise Uninitialised(f"read of register {self.launch.kernel.register_names[register]}, which was never written",
                             int(positions[0]) + self.clock.first_slot)
 
-    def scatter(self, register: int, index: Array, value: Array) -> None:
+    def scatter(self, register: int, group: Group, value: Array) -> None:
+        """Write a register for some threads. It is known for good once all threads that still run have it."""
         old = self.values[register]
         if old is None:
             old = self.values[register] = np.zeros(self.size, value.dtype)
             self.known[register] = np.zeros(self.size, bool)
         elif len(old) == 1:
             old = self.values[register] = np.full(self.size, old[0])
-        (old if old.dtype is value.dtype else old.view(value.dtype))[index] = value
+        (old if old.dtype is value.dtype else old.view(value.dtype))[group.select] = value
         if self.known[register] is not True:
-            self.known[register][index] = True
+            if group.size == self.alive:
+                self.known[register] = True
+            else:
+                self.known[register][group.select] = True
 
     # -- scheduling ---------------------------------------------------------------------------------------------------
 

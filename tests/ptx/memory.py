@@ -22,6 +22,7 @@ GAP = 1024
 UNWRITTEN_BYTE = 0xA5
 
 Array = np.ndarray[Any, Any]
+count_nonzero = np.count_nonzero
 
 
 def alignment_shift(nbytes: int) -> int:
@@ -66,11 +67,11 @@ class Space:
 
     def locate(self, offsets: Array, nbytes: int, threads: Array, what: str) -> Array:
         """Indices of the cells of `nbytes` at `offsets`, once all of them are aligned and within the space."""
-        if nbytes > 1 and (offsets & (nbytes - 1)).any():
+        if nbytes > 1 and np.bitwise_or.reduce(offsets) & (nbytes - 1):
             bad = int(np.flatnonzero(offsets & (nbytes - 1))[0])
             raise Misaligned(f"misaligned {what} of {nbytes} bytes at {self.describe(int(offsets[bad]))}",
                              _thread(threads, bad))
-        if (offsets.view(np.uint64) >= self.size).any():
+        if np.maximum.reduce(offsets.view(np.uint64)) >= self.size:
             bad = int(np.flatnonzero(offsets.view(np.uint64) >= self.size)[0])
             raise OutOfBounds(f"out-of-bounds {what} of {nbytes} bytes at {self.describe(int(offsets[bad]))}",
                               _thread(threads, bad))
@@ -78,14 +79,14 @@ class Space:
 
     def load(self, cells: Array, dtype: Any, lanes: int, nbytes: int, threads: Array) -> Array:
         states = self.states(nbytes)[cells]
-        if (states != _PATTERN[nbytes, WRITTEN]).any():
+        if count_nonzero(states != _PATTERN[nbytes, WRITTEN]):
             self._refuse(cells, nbytes, threads, "load", WRITTEN)
         return self.view(dtype, lanes)[cells]
 
     def store(self, cells: Array, values: Array, lanes: int, nbytes: int, threads: Array) -> None:
         shadow = self.states(nbytes)
         states = shadow[cells]
-        if (states & _PATTERN[nbytes, ALLOCATED] != _PATTERN[nbytes, ALLOCATED]).any():
+        if count_nonzero(states & _PATTERN[nbytes, ALLOCATED] != _PATTERN[nbytes, ALLOCATED]):
             self._refuse(cells, nbytes, threads, "store", ALLOCATED)
         self.view(values.dtype, lanes)[cells] = values
         shadow[cells] = _PATTERN[nbytes, WRITTEN]

@@ -76,8 +76,8 @@ class Scope:
             if wave.known[number] is not True:
                 wave.require(number, group)
             value: Array = wave.values[number]
-            if group.index is not None and len(value) != 1:
-                value = value[group.index]
+            if group.select is not None and len(value) != 1:
+                value = value[group.select]
             return value if value.dtype is dtype else value.view(dtype)
 
         def read_low(wave: Wave, group: Group) -> Array:
@@ -119,7 +119,7 @@ class Scope:
                 wave.values[number] = value if value.base is None else value.copy()
                 wave.known[number] = True
             else:
-                wave.scatter(number, group.index, value)
+                wave.scatter(number, group, value)
 
         if own.itemsize == result.itemsize:
             return write
@@ -147,11 +147,11 @@ def _move(here: int, there: int) -> Any:
             if wave.known[there] is None:
                 return
             value = np.zeros(1, wave.values[there].dtype)
-        wave.scatter(there, group.index, value if len(value) == 1 else value[group.index])
+        wave.scatter(there, group, value if len(value) == 1 else value[group.select])
         if known is not True:
             if wave.known[there] is True:
                 wave.known[there] = np.ones(wave.size, bool)
-            wave.known[there][group.index] = False if known is None else known[group.index]
+            wave.known[there][group.select] = False if known is None else known[group.select]
 
     return move
 
@@ -173,8 +173,8 @@ def _special(name: str, dtype: Any) -> Read:
         if name not in wave.specials:
             raise Unsupported(f"unknown special register {name}")
         value = wave.specials[name]
-        if group.index is not None and len(value) != 1:
-            value = value[group.index]
+        if group.select is not None and len(value) != 1:
+            value = value[group.select]
         return value.view(dtype) if dtype.itemsize == 4 else value.astype(dtype)
 
     return read

@@ -48,18 +48,19 @@ class Records:
         """Which accesses nothing orders after the recorded ones of other threads; None means all are in order. `local`:
         the memory belongs to the block."""
         tick = self.tick[cells]
-        if not tick.any() or (local and tick.max() < clock.oldest_barrier):
+        latest = np.maximum.reduce(tick)
+        if latest == 0 or (local and latest < clock.oldest_barrier):
             return None
         low, high = self.low[cells], self.high[cells]
         other = (tick > 0) & ((low != slots) | (high != slots))
-        if not other.any():
+        if not np.count_nonzero(other):
             return None
         size, first = clock.block_slots, clock.first_slot
         block, warp = slots // size, slots >> 5
         ordered = (low // size == block) & (high // size == block) & (tick < clock.barriers[(slots - first) // size])
         ordered |= (low >> 5 == warp) & (high >> 5 == warp) & (tick < clock.warps[(slots - first) >> 5])
         other &= ~ordered
-        return other if other.any() else None
+        return other if np.count_nonzero(other) else None
 
     def record(self, cells: Array, slots: Array, clock: Clock, local: bool) -> None:
         """Slots ascend. Of several at one cell the first and the last stay (NumPy assigns in order)."""
@@ -103,7 +104,7 @@ class Races:
         cells, slots = self.cells(offsets, nbytes, slots)
         if constant and self.constant is not None:
             self.constant[cells] = True
-            if self.writes.tick[cells].any():
+            if np.count_nonzero(self.writes.tick[cells]):
                 raise ReadOnlyWritten("load by ld.global.nc of what this launch wrote", int(slots[0]))
             return
         self._refuse(self.writes, "reads what", "wrote", cells, slots, clock)
@@ -113,7 +114,7 @@ class Races:
 
     def write(self, offsets: Array, nbytes: int, slots: Array, clock: Clock) -> None:
         cells, slots = self.cells(offsets, nbytes, slots)
-        if self.constant is not None and self.constant[cells].any():
+        if self.constant is not None and np.count_nonzero(self.constant[cells]):
             bad = int(np.flatnonzero(self.constant[cells])[0])
             raise ReadOnlyWritten("store to what this launch reads by ld.global.nc", int(slots[bad]))
         self._refuse(self.writes, "writes what", "wrote", cells, slots, clock)
@@ -123,7 +124,7 @@ class Races:
             self._refuse(self.atomics, "writes what", "changed by an atomic instruction", cells, slots, clock)
         self.writes.low[cells] = slots if len(cells) == len(slots) else slots[:1]
         kept = self.writes.low[cells]
-        if (kept != slots).any():
+        if np.count_nonzero(kept != slots):
             bad = int(np.flatnonzero(kept != slots)[0])
             self._raise("writes what", "writes", int(slots[bad]), int(kept[bad % len(kept)]), clock)
         self.writes.high[cells] = slots
