@@ -28,6 +28,9 @@ from .loops import plain_loops
 Capability = tuple[int, int]
 """A GPU's compute capability, (9, 0) for Hopper."""
 
+OLDEST: Capability = (8, 0)
+"""Ampere: the first whose minimum and maximum can propagate nan."""
+
 INSTALL = 'pip install "staticgraph[cuda]"'
 
 
@@ -52,6 +55,10 @@ def translate(name: str, text: str, capability: Capability, threads: int, filena
 def translate_all(name: str, text: str, capabilities: Sequence[Capability], threads: int,
                   filename: str = "") -> list[Translated]:
     """The kernel for each of several compute capabilities. Tracebacks show the text as `filename`."""
+    for major, minor in capabilities:
+        if (major, minor) < OLDEST:
+            raise DeviceError("a GPU of compute capability {}.{} is too old: the kernels need {}.{}"
+                              .format(major, minor, *OLDEST))
     with _without_garbage_collection():
         code = _front_end(name, text, threads, filename or f"<kernel {name}>")
         return [_back_end(name, code, capability) for capability in capabilities]
@@ -123,6 +130,9 @@ def _assembly(name: str, code: str, architecture: str) -> str:
     except nvvm.nvvmError as error:
         log = bytearray(nvvm.get_program_log_size(program))
         nvvm.get_program_log(program, log)
+        if "unsupported option" in _decode(log):     # of the options, only the architecture is not a constant
+            raise DeviceError(f"the installed libNVVM knows no GPU of architecture sm_{architecture}\n"
+                              "  needed: another version of nvidia-nvvm and nvidia-nvjitlink") from error
         raise VerificationError(f"kernel '{name}': libNVVM refuses it: {error}\n{_decode(log)}") from error
     finally:
         nvvm.destroy_program(program)

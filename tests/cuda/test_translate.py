@@ -166,6 +166,26 @@ def test_what_the_back_ends_refuse() -> None:
         module._link("k", ".version 9.0\n.target sm_90\n.address_size 64\nnonsense\n", "90")
 
 
+def test_gpus_that_are_too_old() -> None:
+    with pytest.raises(DeviceError, match=r"a GPU of compute capability 7\.5 is too old: the kernels need 8\.0"):
+        translate("axpy", AXPY, (7, 5), 128)
+
+
+@needs_compiler
+def test_gpus_that_the_compiler_does_not_know() -> None:
+    with pytest.raises(DeviceError, match=r"libNVVM knows no GPU of architecture sm_990\n  needed: another version"):
+        translate("axpy", AXPY, (99, 0), 128)
+
+
+@needs_compiler
+@pytest.mark.parametrize("capability", [(8, 9), (10, 0), (12, 0)])
+def test_other_generations(capability: tuple[int, int], both: list[Translated]) -> None:
+    """Blackwell's PTX comes out of a newer LLVM; the same must hold."""
+    made = translate("axpy", AXPY, capability, 128)
+    assert sorted(instructions(made.ptx)).count("mul.rn.f32") == 1 and "ld.global.nc.f32" in instructions(made.ptx)
+    assert "fma.rn.f32" not in instructions(made.ptx) and made.spill_bytes == made.stack_bytes == 0
+
+
 @needs_compiler
 def test_parts_of_different_versions_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     newer = ".version 99.0\n// Cuda compilation tools, release 99.5, V99.5.1\n.target sm_90\n.address_size 64\n"
