@@ -44,7 +44,8 @@ def as_input(value: object, spec: InputSpec) -> Array:
         kinds = {_kind(leaf) for leaf in _leaves(value)}
         return _from_array(_gather(value, spec), spec) if None in kinds else _from_leaves(value, kinds, spec)
     if hasattr(value, "__cuda_array_interface__"):
-        raise _refusal(spec, "is on a GPU", "needed an array of the host; copy it there first: .numpy(), .cpu(), .get()")
+        raise _refusal(spec, "is on a GPU",
+                       "needed an array of the host; copy it there first: .numpy(), .cpu() or .get()")
     if type(value).__module__.split(".")[0] == "staticgraph":
         kind = type(value).__name__
         raise _refusal(spec, f"is a symbolic {kind}", "needed numbers; those of a variable are its .value")

@@ -203,6 +203,8 @@ class FakeDriver:
         if failure is not None:
             if failure[0] == 0:
                 del self._failures[name]
+                if name == "cuStreamEndCapture":
+                    self.streams[arguments[0]].capture = None     # a capture is over even where it was in vain
                 return failure[1]
             failure[0] -= 1
         if not name.startswith(FREE_OF_CONTEXT) and not self._stack():
