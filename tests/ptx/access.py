@@ -15,7 +15,7 @@ from .faults import OutOfBounds, Unsupported
 from .machine import Access, Group, Read, Step, Wave, Write
 from .memory import BASE, SHARED_START, Array, Space, alignment_shift
 from .operands import DTYPES, Scope
-from .parse import Address, Instruction, Pair, Register, Symbol, Vector
+from .parse import Address, Instruction, Register, Symbol, Vector
 from .races import Races
 
 SHARED_WINDOW = 0x7E00_0000_0000
@@ -358,6 +358,3 @@ def cell_shift(instructions: list[Instruction], shared: bool) -> int:
                 kind = instruction.parts[-1]
                 narrowest = min(narrowest, lanes * (DTYPES[kind].itemsize if kind in DTYPES else 1))
     return alignment_shift(narrowest)
-
-
-__all__ = ["Pair", "atomic", "cell_shift", "convert_address", "load", "store"]

@@ -14,13 +14,15 @@ from .access import atomic, cell_shift, convert_address, load, store
 from .faults import PtxError, Trap, Unsupported
 from .instructions import build
 from .machine import Block, Group, Read, Step, Wave
-from .memory import ALLOCATED, SHARED_START, Array, SharedMemory, Space
+from .memory import ALLOCATED, SHARED_START, SharedMemory, Space
 from .operands import DTYPES, Scope
-from .parse import Function, Instruction, Module, Pair, Register, Symbol, Vector
+from .parse import Function, Instruction, Module, Pair, Symbol, Vector
 from .races import Races
 from .warps import active_mask, warp_instruction
 
 End = Callable[[Wave, Group, int], "tuple[int, Group | None]"]
+BARRIERS = {("bar", "sync"), ("bar", "cta", "sync")} | {
+    ("barrier", *scope, "sync", *aligned) for scope in ((), ("cta",)) for aligned in ((), ("aligned",))}
 ENDING = frozenset("bra ret exit trap bar barrier shfl vote".split())
 
 
@@ -186,7 +188,7 @@ class Kernel:
         if waits is not None:
             self.masks[number], execute = waits
             return _warp_end(self.masks[number], execute)
-        if parts in (("bar", "sync"), ("barrier", "sync", "aligned"), ("barrier", "sync"), ("bar", "cta", "sync")):
+        if parts in BARRIERS:
             return _barrier_end(instruction)
         raise Unsupported(f"unknown instruction {instruction.opcode}")
 
@@ -248,13 +250,10 @@ def _barrier_end(instruction: Instruction) -> End:
 
 def _warp_end(mask: Read, execute: Callable[[Wave, Group], None]) -> End:
     def end(wave: Wave, group: Group, number: int) -> tuple[int, Group | None]:
-        masks: Array = mask(wave, group)
-        ready = wave.arrive(number, group, group.spread(masks))
+        ready = wave.arrive(number, group, group.spread(mask(wave, group)))
         if ready is None:
             return number, None
         execute(wave, ready)
-        if (masks == np.uint32(0xFFFFFFFF)).all():
-            wave.clock.synchronise(slice(None) if ready.index is None else ready.index >> 5)
         return number + 1, ready
 
     return end
@@ -307,5 +306,3 @@ def _nothing(scope: Scope, instruction: Instruction) -> Step:
 SPECIAL_STEPS: dict[str, Callable[[Scope, Instruction], Step]] = {
     "mov": _move, "ld": load, "st": store, "atom": atomic, "red": atomic, "cvta": convert_address,
     "activemask": active_mask, "membar": _nothing, "fence": _nothing}
-
-__all__ = ["Kernel", "Register"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,7 @@ def form(*names: str) -> Callable[[Callable[..., Form]], Callable[..., Form]]:
     return register
 
 
+@cache
 def build(parts: tuple[str, ...], approximate: bool = False) -> Form:
     """The form of an opcode; `approximate` lets approximations pass as correctly rounded results."""
     name, *modifiers = parts

@@ -92,6 +92,7 @@ for KIND in "s16 u16 s32 u32 s64 u64".split():
              (f"mul.lo.{KIND}", [KIND] * 2, KIND, operator.mul),
              (f"mul.hi.{KIND}", [KIND] * 2, KIND, lambda a, b, bits=BITS: a * b >> bits),
              (f"mad.lo.{KIND}", [KIND] * 3, KIND, lambda a, b, c: a * b + c),
+             (f"mad.hi.{KIND}", [KIND] * 3, KIND, lambda a, b, c, bits=BITS: (a * b >> bits) + c),
              (f"min.{KIND}", [KIND] * 2, KIND, min), (f"max.{KIND}", [KIND] * 2, KIND, max),
              (f"sad.{KIND}", [KIND] * 3, KIND, lambda a, b, c: abs(a - b) + c),
              (f"shr.{KIND}", [KIND, "u32"], KIND, lambda a, n: a >> min(n, 64))]

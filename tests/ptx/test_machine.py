@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from . import BASE, DeviceMemory, LaunchError, PtxModule, Race, Runaway, Uninitialised
+from . import BASE, DeviceMemory, InactiveLane, LaunchError, PtxModule, Race, Runaway, Uninitialised
 from .snippets import address, kernel, run
 
 SEEDS = [None, 1, 2]
@@ -153,11 +153,35 @@ def test_half_a_warp_may_shuffle_under_its_own_mask() -> None:
 	mov.u32 %r4, 9;
 	setp.ge.u32 %p1, %r0, 16;
 	@%p1 bra $END;
-	shfl.sync.down.b32 %r4, %r0, 4, 31, 65535;
+	shfl.sync.bfly.b32 %r4, %r0, 5, 31, 65535;
 $END:
 """ + STORE
-    (got,), _ = run(body.replace("%r0, 4", "%r0, 0"), [words(32)])
-    assert (got == np.where(np.arange(32) < 16, np.arange(32), 9)).all()
+    (got,), _ = run(body, [words(32)])
+    assert (got == np.where(np.arange(32) < 16, np.arange(32) ^ 5, 9)).all()
+    with pytest.raises(InactiveLane, match="shuffle from lane 16, which does not take part"):
+        run(body.replace("bfly.b32 %r4, %r0, 5", "down.b32 %r4, %r0, 1"), [words(32)])
+
+
+EXCHANGE = """
+	mov.u64 %q5, cells;
+	mad.lo.s64 %q6, %q0, 4, %q5;
+	st.shared.u32 [%q6], %r0;
+	bar.warp.sync -1;
+	xor.b64 %q7, %q0, 3;
+	mad.lo.s64 %q7, %q7, 4, %q5;
+	ld.shared.u32 %r4, [%q7];
+""" + STORE
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_lanes_exchange_through_memory_with_a_warp_barrier(seed: int | None) -> None:
+    (got,), _ = run(EXCHANGE, [words(64)], block=64, shared=256, seed=seed)
+    assert (got == np.arange(64) ^ 3).all()
+    across = EXCHANGE.replace("%q0, 3", "%q0, 35")     # that is in the other warp
+    for body in (across, EXCHANGE.replace("bar.warp.sync -1;", ""),
+                 EXCHANGE.replace("bar.warp.sync -1;", "shfl.sync.idx.b32 %r9, %r0, 0, 31, -1;")):
+        with pytest.raises(Race, match="race in shared memory"):
+            run(body, [words(64)], block=64, shared=256)
 
 
 def test_votes_and_masks() -> None:

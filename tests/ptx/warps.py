@@ -18,13 +18,24 @@ Execute = Callable[[Wave, Group], None]
 def warp_instruction(scope: Scope, instruction: Instruction) -> tuple[Read, Execute] | None:
     """(the mask, what happens then) for instructions that wait for lanes; None for all others."""
     parts = instruction.parts
-    if parts[:2] == ("bar", "warp") and parts[2:] == ("sync",):
-        return scope.reader(instruction.operands[0], "b32"), lambda wave, group: None
+    if parts == ("bar", "warp", "sync"):
+        return _synchronise(scope, instruction)
     if parts[:2] == ("shfl", "sync"):
         return _shuffle(scope, instruction)
     if parts[:2] == ("vote", "sync"):
         return _vote(scope, instruction)
     return None
+
+
+def _synchronise(scope: Scope, instruction: Instruction) -> tuple[Read, Execute]:
+    """Of all warp instructions, this one orders accesses to memory. For part of a warp it is taken to order nothing."""
+    mask = scope.reader(instruction.operands[0], "b32")
+
+    def execute(wave: Wave, group: Group) -> None:
+        if (mask(wave, group) == np.uint32(0xFFFFFFFF)).all():
+            wave.clock.synchronise(slice(None) if group.index is None else group.index >> 5)
+
+    return mask, execute
 
 
 def _shuffle(scope: Scope, instruction: Instruction) -> tuple[Read, Execute]:
