@@ -265,10 +265,16 @@ def write_term(writer: Writer, result: Result, expr: str, position: str, suffix:
     best = f"{best_of(result)}{suffix}"
     sign = ">" if result.op == "argmax" else "<"
     # The first nan wins over everything after it, as in NumPy.
-    writer.line(f"if ({expr} {sign} {best} or {expr} != {expr}) and {best} == {best}:")
-    with writer:
-        writer.line(f"{best} = {expr}")
-        writer.line(f"{result.name}{suffix} = {position}")
+    _write_choice(writer, result, suffix, f"(({expr} {sign} {best}) | ({expr} != {expr})) & ({best} == {best})", expr,
+                  position)
+
+
+def _write_choice(writer: Writer, result: Result, suffix: str, condition: str, value: str, place: str) -> None:
+    """Without a branch: many of those take Numba seconds."""
+    taken, best, name = f"{result.name}{suffix}_taken", f"{best_of(result)}{suffix}", f"{result.name}{suffix}"
+    writer.line(f"{taken} = {condition}")
+    writer.line(f"{best} = select({taken}, {value}, {best})")
+    writer.line(f"{name} = select({taken}, {place}, {name})")
 
 
 def write_merge(writer: Writer, result: Result, suffix: str, value: str, place: str = "") -> None:
@@ -280,12 +286,9 @@ def write_merge(writer: Writer, result: Result, suffix: str, value: str, place: 
         return
     best, name = f"{best_of(result)}{suffix}", f"{result.name}{suffix}"
     sign = ">" if result.op == "argmax" else "<"
-    wins = f"({value} {sign} {best} or {value} != {value}) and {best} == {best}"
-    ties = f"({value} == {best} or {value} != {value} and {best} != {best}) and {place} < {name}"
-    writer.line(f"if ({wins}) or ({ties}):")
-    with writer:
-        writer.line(f"{best} = {value}")
-        writer.line(f"{name} = {place}")
+    wins = f"(({value} {sign} {best}) | ({value} != {value})) & ({best} == {best})"
+    ties = f"(({value} == {best}) | (({value} != {value}) & ({best} != {best}))) & ({place} < {name})"
+    _write_choice(writer, result, suffix, f"({wins}) | ({ties})", value, place)
 
 
 def write_join_lanes(writer: Writer, result: Result, width: int) -> None:
@@ -305,16 +308,15 @@ def write_join_lanes(writer: Writer, result: Result, width: int) -> None:
 def write_shuffles(writer: Writer, result: Result, threads: int) -> None:
     """The partial results of `threads` neighbouring threads of a warp as one, known to all of them: a butterfly, whose
     two sides add the same numbers, so every thread has the same bits."""
+    if not is_position(result):
+        writer.line(f"{result.name} = team_{result.op}({result.name}, {threads})")
+        return
     step = threads
     while step > 1:
         step //= 2
-        if is_position(result):
-            writer.line(f"{result.name}_other = shuffle_xor({best_of(result)}, {step})")
-            writer.line(f"{result.name}_place = shuffle_xor({result.name}, {step})")
-            write_merge(writer, result, "", f"{result.name}_other", f"{result.name}_place")
-        else:
-            writer.line(f"{result.name}_other = shuffle_xor({result.name}, {step})")
-            write_merge(writer, result, "", f"{result.name}_other")
+        writer.line(f"{result.name}_other = shuffle_xor({best_of(result)}, {step})")
+        writer.line(f"{result.name}_place = shuffle_xor({result.name}, {step})")
+        write_merge(writer, result, "", f"{result.name}_other", f"{result.name}_place")
 
 
 def partial_names(result: Result) -> list[tuple[str, str]]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
 from numba.core.errors import TypingError
 from numba.cuda import types
 
-from ..mathematics.emit import is_float, is_scalar, leaf
+from ..mathematics.emit import Value, is_float, is_number, is_scalar, leaf, wrap
+from .operators import extreme
 from .pointers import GLOBAL, DevicePointer
 
 INT64 = ir.IntType(64)
@@ -86,6 +88,40 @@ def _shuffle(name: str, mode: int, clamp: int, doc: str) -> Any:
     return leaf(name, resolve, 2, doc)
 
 
+def _join(name: str, combine: Callable[[Value, Value], Value], accepts: Callable[[Any], bool], doc: str) -> Any:
+    """A butterfly: both sides of an exchange combine the same two values, so all threads end with the same bits."""
+
+    def resolve(value: Any, threads: Any) -> Any:
+        kind = types.unliteral(value)
+        if not accepts(kind) or not isinstance(threads, types.IntegerLiteral):
+            raise TypingError(f"{name}: no kernel code for {value} of {threads} threads")
+        step = threads.literal_value
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            result, distance = wrap(builder, kind, arguments[0]), step
+            while distance > 1:
+                distance //= 2
+                bits = builder.bitcast(result.raw, ir.IntType(kind.bitwidth)) if is_float(kind) else result.raw
+                other = _shuffle_bits(builder, *SHUFFLES["shuffle_xor"][:2], bits, WORD(distance))
+                result = combine(result, result.of(builder.bitcast(other, result.raw.type)))
+            return result.raw
+
+        return kind(kind, threads), generate
+
+    return leaf(name, resolve, 2, doc)
+
+
+JOINS: dict[str, tuple[Callable[[Value, Value], Value], Callable[[Any], bool], str]] = {
+    "team_sum": (lambda x, y: x + y, is_number, "The sum"),
+    "team_prod": (lambda x, y: x * y, is_number, "The product"),
+    "team_max": (extreme("maximum"), is_scalar, "The maximum, nan if there is one,"),
+    "team_min": (extreme("minimum"), is_scalar, "The minimum, nan if there is one,"),
+    "team_any": (lambda x, y: x | y, is_scalar, "Whether any is True"),
+    "team_all": (lambda x, y: x & y, is_scalar, "Whether all are True"),
+}
+"""What the threads of a team know together."""
+
+
 def _resolve_fail(status: Any, number: Any, value: Any, size: Any) -> Any:
     if status != DevicePointer(types.int64, GLOBAL):
         raise TypingError(f"fail: the status block is {status}, not a pointer_int64")
@@ -107,6 +143,8 @@ FUNCTIONS = {
     "blocks": _register("blocks", "nctaid", "How many blocks the grid has."),
     "barrier": leaf("barrier", _resolve_barrier, 0, "All threads of the block come here before any goes on."),
     **{name: _shuffle(name, *row) for name, row in SHUFFLES.items()},
+    **{name: _join(name, combine, accepts, f"{doc} of the values of `threads` neighbouring threads of a warp, a power "
+                   "of two; all 32 lanes take part.") for name, (combine, accepts, doc) in JOINS.items()},
     "fail": leaf("fail", _resolve_fail, 4, "Report check `number` with the offending value and the size it was held "
                  "against; of all threads' reports, one stays."),
 }

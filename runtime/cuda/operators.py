@@ -7,6 +7,7 @@ CPU gives its one invalid result, the smallest integer; here it is that result t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -35,7 +36,7 @@ WIDE = ir.IntType(64)
 MANTISSA_BITS = {32: 23, 64: 52}
 
 
-def _extreme(name: str) -> Any:
+def extreme(name: str) -> Callable[[Value, Value], Value]:
     """nan wins, and -0 < +0, on floats; or/and on bools."""
     operator = ">" if name == "maximum" else "<"
 
@@ -49,7 +50,7 @@ def _extreme(name: str) -> Any:
         unordered = Value(x.builder, x.builder.fcmp_unordered("uno", x.raw, y.raw))
         return select(unordered, x + y, _assembly(x, f"{name[:3]}.f64 $0, $1, $2;", y))
 
-    return function(name, body, 2, accepts=is_scalar, doc=f"The {name} of two numbers; nan if either is nan.")
+    return body
 
 
 def _assembly(x: Value, text: str, y: Value) -> Value:
@@ -167,7 +168,8 @@ def remainder_of(x: Value, y: Value) -> Value:
 INTEGERS = [getattr(types, f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)]
 
 FUNCTIONS = {
-    "maximum": _extreme("maximum"), "minimum": _extreme("minimum"),
+    **{name: function(name, extreme(name), 2, accepts=is_scalar, doc=f"The {name} of two numbers; nan if either is nan.")
+       for name in ("maximum", "minimum")},
     **divisions(fmod),
     **{body.__name__: function(body.__name__, body, 2, accepts=is_integral) for body in (quotient_of, remainder_of)},
     **{str(kind): _cast(kind) for kind in INTEGERS},

@@ -19,13 +19,12 @@ from staticgraph.compiler.program import Kernel, Program, Step
 from staticgraph.compiler.target import Target
 from staticgraph.errors import OutOfRangeError
 from staticgraph.runtime.convert import as_input
-from staticgraph.runtime.cuda.loader import load_kernel
 from staticgraph.runtime.guards import Guards, fill
 from staticgraph.types import evaluate_size
+from tests.cuda.resources import translated
 from tests.ptx import Counters, DeviceMemory, PtxModule
 
 Array = np.ndarray[Any, Any]
-CAPABILITY = (9, 0)
 modules: dict[str, PtxModule] = {}
 
 
@@ -55,9 +54,9 @@ def compile_simulated(inputs: Any, outputs: Any = (), *, updates: Any = None, de
 
 
 def module_of(kernel: Kernel) -> PtxModule:
-    """The kernel's PTX, decoded once."""
+    """The kernel's PTX, decoded once; its machine code keeps to `resources`."""
     if kernel.key not in modules:
-        modules[kernel.key] = PtxModule(load_kernel(kernel, CAPABILITY).code.ptx)
+        modules[kernel.key] = PtxModule(translated(kernel).ptx)
     return modules[kernel.key]
 
 
