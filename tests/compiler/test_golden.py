@@ -29,10 +29,10 @@ from tests.conftest import GOLDEN
 _LINES = re.compile(r" +graphs\.py:\d+.*$", re.MULTILINE)
 
 
-def compiled(name: str) -> Compilation:
+def compiled(name: str, target: Target = Target()) -> Compilation:  # noqa: B008
     inputs, outputs, updates = GRAPHS[name]()
     flat, structure = api.flatten_outputs(outputs)
-    compilation = Compilation(api.check_inputs(inputs), flat, api.check_updates(updates), Target(),
+    compilation = Compilation(api.check_inputs(inputs), flat, api.check_updates(updates), target,
                               api.check_options(None), structure)
     compile_graph(compilation)
     return compilation
@@ -60,8 +60,27 @@ def test_golden(name: str, golden: Callable[[str, str], None], tmp_path: Path, m
     golden(f"{name}.txt", levels(tmp_path, compilation))
 
 
+def cuda_levels(folder: Path, compilation: Compilation) -> str:
+    """From the kernels on; the graph is that of the CPU."""
+    program = compilation.program
+    assert program is not None
+    parts = [("kernel ir", (folder / "kernels.ir.txt").read_text())]
+    parts += [("source", f"{kernel.text.rstrip()}\n\n{kernel.launch}") for kernel in program.kernels]
+    parts.append(("program", (folder / "program.txt").read_text()))
+    return "\n".join(f"== {title}\n{text.rstrip()}\n" for title, text in parts)
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_golden_cuda(name: str, golden: Callable[[str, str], None], tmp_path: Path,
+                     monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STATICGRAPH_DUMP", str(tmp_path))
+    compilation = compiled(name, Target(device="cuda", name="sm_90"))
+    golden(f"{name}.cuda.txt", cuda_levels(tmp_path, compilation))
+
+
 def test_no_golden_file_is_left_over() -> None:
-    assert {path.stem for path in GOLDEN.glob("*.txt")} == set(GRAPHS)
+    expected = {f"{name}{suffix}" for name in GRAPHS for suffix in (".txt", ".cuda.txt")}
+    assert {path.name for path in GOLDEN.glob("*.txt")} == expected
 
 
 def all_texts() -> str:
