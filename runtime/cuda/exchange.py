@@ -10,7 +10,6 @@ Both say on which of the producer's streams the memory is still being written, a
 from __future__ import annotations
 
 import ctypes
-import threading
 import weakref
 from typing import Any
 
@@ -277,7 +276,7 @@ class _Exported:
 
 
 _exported: dict[int, _Exported] = {}
-_lock = threading.Lock()
+"""By address, what others have a capsule of."""
 
 
 def make_capsule(array: DeviceArray) -> Any:

@@ -13,6 +13,7 @@ import pytest
 from staticgraph.compiler.program import Argument, Kernel, Launch, Program
 from staticgraph.runtime import residence
 from staticgraph.runtime.cuda import executable as cuda_executable
+from staticgraph.runtime.cuda import profile as cuda_profile
 from staticgraph.runtime.cuda.device import Device, find_device
 from staticgraph.runtime.cuda.driver import set_library
 from staticgraph.runtime.cuda.memory import pool_of
@@ -83,10 +84,11 @@ def state(values: Any) -> VariableState:
 
 @contextmanager
 def using(fake: FakeDriver, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDriver]:
-    """A fake driver in place of the real one, whose kernels come from `KERNELS`."""
+    """A fake driver in place of the real one, whose kernels come from `KERNELS`. Profiles take no time."""
     fake.kernels.update(KERNELS)
     with monkeypatch.context() as patch:
         patch.setattr(cuda_executable, "load_kernel", load_kernel)
+        patch.setattr(cuda_profile, "BUDGET", 0.0)
         set_library(fake)
         try:
             yield fake
