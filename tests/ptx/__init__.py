@@ -29,16 +29,21 @@ from .faults import (
     ReadOnlyWritten,
     Runaway,
     Trap,
+    Undefined,
     Uninitialised,
     Unsupported,
 )
-from .instructions import Undefined
 from .machine import Access, Counters, Launch
 from .memory import BASE, DeviceMemory
 from .parse import SIZES, parse
 from .races import Races
 
 MOST_THREADS = 1024
+
+__all__ = [
+    "Access", "Approximate", "BASE", "Counters", "DeviceMemory", "DivergentBarrier", "InactiveLane", "LaunchError",
+    "LocalMemory", "Misaligned", "OutOfBounds", "PtxError", "PtxModule", "Race", "ReadOnlyWritten", "Runaway", "SIZES",
+    "Trap", "Undefined", "Uninitialised", "Unsupported"]
 
 
 class PtxModule:

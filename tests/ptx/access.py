@@ -1,4 +1,4 @@
-"""Loads, stores and atomic instructions, with the checks that go with each: bounds, initialisation, races, sectors.
+"""Loads and stores, with the checks that go with each: bounds, initialisation, races. Addresses of all kinds.
 
 All threads at one address (an address register of one element) make one access in place of many; its result is one
 element again.
@@ -6,17 +6,17 @@ element again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from .faults import OutOfBounds, Unsupported
-from .machine import Access, Group, Read, Step, Wave, Write
-from .memory import BASE, SHARED_START, Array, Space, alignment_shift
+from .machine import Group, Read, Step, Wave, Write
+from .memory import BASE, SHARED_START, Array, Space
 from .operands import DTYPES, Scope
 from .parse import Address, Instruction, Register, Symbol, Vector
 from .races import Races
+from .traffic import BankCounter, count_global
 
 SHARED_WINDOW = 0x7E00_0000_0000
 """Generic addresses of shared memory start here."""
@@ -48,65 +48,6 @@ def in_shared(wave: Wave, group: Group, addresses: Array, nbytes: int, what: str
         raise OutOfBounds(f"out-of-bounds {what} of {nbytes} bytes at byte {int(addresses[bad]) - SHARED_START} of "
                           "shared memory", int(group.slots[bad]))
     return addresses + (group.positions // wave.padded) * wave.shared_stride
-
-
-def count_global(wave: Wave, group: Group, offsets: Array, nbytes: int, stores: bool, text: str) -> None:
-    total = nbytes * group.size
-    if len(offsets) == 1:
-        sectors = group.warps()
-    else:
-        keys = (offsets >> 5) + ((group.positions >> 5) << 40)
-        steps = keys[1:] - keys[:-1]
-        if np.count_nonzero(steps < 0):
-            keys.sort()
-            steps = keys[1:] - keys[:-1]
-        sectors = 1 + int(np.count_nonzero(steps))
-    counters = wave.counters
-    if stores:
-        counters.store_bytes += total
-        counters.store_sectors += sectors
-    else:
-        counters.load_bytes += total
-        counters.load_sectors += sectors
-    access = counters.accesses.get(text)
-    if access is None:
-        access = counters.accesses[text] = Access()
-    access.executions += group.size
-    access.nbytes += total
-    access.sectors += sectors
-
-
-class BankCounter:
-    """Bank conflicts of one instruction. There are 32 banks of 4 bytes; accesses of 8 and 16 bytes go by halves and
-    quarters of a warp. The last pattern is kept: a loop repeats it elsewhere, which moves all banks alike."""
-
-    def __init__(self, nbytes: int) -> None:
-        self.phases = max(1, nbytes // 4)
-        self.index: Array | None = None
-        self.pattern = np.zeros(0, np.int64)
-        self.found = (0, 0)     # warps, conflicts
-
-    def count(self, wave: Wave, group: Group, offsets: Array) -> None:
-        pattern = offsets - offsets[0]
-        if group.index is not self.index or not np.array_equal(pattern, self.pattern):
-            self.index, self.pattern = group.index, pattern
-            self.found = group.warps(), self._conflicts(group.positions, offsets >> 2)
-        wave.counters.shared_accesses += self.found[0]
-        wave.counters.conflicts += self.found[1]
-
-    def _conflicts(self, positions: Array, words: Array) -> int:
-        phases = self.phases
-        part = (positions >> 5) * phases + (positions & 31) // (32 // phases)
-        steps = words[1:] - words[:-1]
-        if (((steps == phases) | (steps == 0)) | (part[1:] != part[:-1])).all():     # neighbours, or one word for all
-            return 0
-        keys = np.sort((part << 40) | words)
-        keys = keys[np.concatenate([[True], keys[1:] != keys[:-1]])]
-        part = keys >> 40
-        number = np.cumsum(np.concatenate([[False], part[1:] != part[:-1]]))
-        bank = ((keys & ((1 << 40) - 1)) // phases) & (32 // phases - 1)
-        counts = np.bincount(number * 32 + bank, minlength=32 * (int(number[-1]) + 1)).reshape(-1, 32)
-        return int((counts.max(axis=1) - 1).sum())
 
 
 class Memories:
@@ -257,81 +198,6 @@ def store(scope: Scope, instruction: Instruction) -> Step:
     return step
 
 
-# -- atomic instructions ----------------------------------------------------------------------------------------------
-
-UFUNCS: dict[str, Any] = {"add": np.add, "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor,
-                          "min": np.minimum, "max": np.maximum}
-Update = Callable[..., Array]
-
-
-def _increment(old: Array, limit: Array) -> Array:
-    return np.where(old >= limit, old.dtype.type(0), old + old.dtype.type(1))
-
-
-def _decrement(old: Array, limit: Array) -> Array:
-    return np.where((old == 0) | (old > limit), limit, old - old.dtype.type(1))
-
-
-UPDATES: dict[str, Update] = {
-    **UFUNCS, "exch": lambda old, new: new, "inc": _increment, "dec": _decrement,
-    "cas": lambda old, expected, new: np.where(old == expected, new, old)}
-
-
-def atomic(scope: Scope, instruction: Instruction) -> Step:
-    name, *modifiers, kind = instruction.parts
-    spaces = [part for part in modifiers if part.split("::")[0] in ("global", "shared")]
-    space = spaces[0].split("::")[0] if spaces else "generic"
-    rest = [part for part in modifiers if part not in ORDERS | SCOPES | set(spaces)]
-    if len(rest) != 1 or rest[0] not in UPDATES or kind not in DTYPES:
-        raise Unsupported(f"unknown instruction {instruction.opcode}")
-    what, dtype = rest[0], DTYPES[kind]
-    operands = list(instruction.operands)
-    target = operands.pop(0) if name == "atom" else Symbol("_")
-    write = scope.writer(target, dtype)
-    returns = not (isinstance(target, Symbol) and target.name == "_")
-    memories = Memories(space, dtype.itemsize, instruction.text, "atomic access")
-    address = address_reader(scope, operands[0], 0 if space == "shared" else BASE)
-    reads = [scope.reader(operand, kind) for operand in operands[1:]]
-
-    def change(wave: Wave, group: Group, addresses: Array, shared: bool) -> None:
-        memory, races, offsets = memories.locate(wave, group, addresses, shared)
-        offsets, slots = group.spread(offsets), group.slots
-        cells = memory.locate(offsets, dtype.itemsize, slots, "atomic access")
-        memory.load(cells, dtype, 1, dtype.itemsize, slots)     # refuses what is outside or uninitialised
-        races.change(offsets, dtype.itemsize, slots, wave.clock)
-        values = [group.spread(read(wave, group)) for read in reads]
-        order = None if wave.launch.random is None else wave.launch.random.permutation(group.size)
-        old = _update(memory.view(dtype, 1), cells, values, what, returns, order)
-        wave.counters.atomics += group.size
-        if returns:
-            write(wave, group, old)
-
-    def step(wave: Wave, group: Group) -> None:
-        for part, inner, _, shared in memories.each(wave, group, address(wave, group)):
-            change(wave, part, inner, shared)
-
-    return step
-
-
-def _update(view: Array, cells: Array, values: list[Array], what: str, returns: bool, order: Array | None) -> Array:
-    """One thread after the other, in the given order; what was there before each."""
-    order = np.arange(len(cells)) if order is None else order
-    if not returns and what in UFUNCS:
-        UFUNCS[what].at(view, cells[order], values[0][order])
-        return view[:0]
-    old = np.zeros(len(cells), view.dtype)
-    ranked = order[np.argsort(cells[order], kind="stable")]     # by cell, and by turn within a cell
-    at = cells[ranked]
-    first = np.concatenate([[True], at[1:] != at[:-1]])
-    starts = np.maximum.accumulate(np.where(first, np.arange(len(at)), 0))
-    turn = np.arange(len(at)) - starts
-    for k in range(int(turn.max()) + 1):
-        now = ranked[turn == k]
-        old[now] = view[cells[now]]
-        view[cells[now]] = UPDATES[what](old[now], *(value[now] for value in values))
-    return old
-
-
 def convert_address(scope: Scope, instruction: Instruction) -> Step:
     """cvta: between generic addresses and those of a memory. Global ones are the same; shared ones lie in a window."""
     to = "to" in instruction.parts
@@ -345,16 +211,3 @@ def convert_address(scope: Scope, instruction: Instruction) -> Step:
     read, write = scope.reader(source, "u64"), scope.writer(target, DTYPES["u64"])
     shift = np.uint64(SHARED_WINDOW)
     return lambda wave, group: write(wave, group, read(wave, group) - shift if to else read(wave, group) + shift)
-
-
-def cell_shift(instructions: list[Instruction], shared: bool) -> int:
-    """Of the narrowest access to a memory: no two threads can meet in less."""
-    narrowest = 16
-    for instruction in instructions:
-        if instruction.parts[0] in ("ld", "st", "atom", "red") and "param" not in instruction.parts:
-            names = {part.split("::")[0] for part in instruction.parts}
-            if ("shared" in names) == shared or not names & {"shared", "global"}:
-                lanes = 4 if "v4" in names else 2 if "v2" in names else 1
-                kind = instruction.parts[-1]
-                narrowest = min(narrowest, lanes * (DTYPES[kind].itemsize if kind in DTYPES else 1))
-    return alignment_shift(narrowest)

@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from .access import atomic, cell_shift, convert_address, load, store
+from . import conversions as _conversions  # noqa: F401  # adds its forms to the table, as does the next
+from . import instructions as _instructions  # noqa: F401
+from .access import convert_address, load, store
+from .atomics import atomic
 from .faults import PtxError, Trap, Unsupported
-from .instructions import build
+from .forms import build
 from .machine import Block, Group, Read, Step, Wave
-from .memory import ALLOCATED, SHARED_START, SharedMemory, Space
+from .memory import ALLOCATED, SHARED_START, SharedMemory, Space, alignment_shift
 from .operands import DTYPES, Scope
 from .parse import Function, Instruction, Module, Pair, Symbol, Vector
 from .races import Races
@@ -28,6 +31,19 @@ ENDING = frozenset("bra ret exit trap bar barrier shfl vote".split())
 
 def ends_block(instruction: Instruction) -> bool:
     return instruction.parts[0] in ENDING
+
+
+def cell_shift(instructions: list[Instruction], shared: bool) -> int:
+    """Of the narrowest access to a memory: no two threads can meet in less."""
+    narrowest = 16
+    for instruction in instructions:
+        if instruction.parts[0] in ("ld", "st", "atom", "red") and "param" not in instruction.parts:
+            names = {part.split("::")[0] for part in instruction.parts}
+            if ("shared" in names) == shared or not names & {"shared", "global"}:
+                lanes = 4 if "v4" in names else 2 if "v2" in names else 1
+                kind = instruction.parts[-1]
+                narrowest = min(narrowest, lanes * (DTYPES[kind].itemsize if kind in DTYPES else 1))
+    return alignment_shift(narrowest)
 
 
 class Kernel:

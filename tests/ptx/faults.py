@@ -74,6 +74,10 @@ class InactiveLane(PtxError):
     """A warp instruction names, or reads from, a lane that does not take part."""
 
 
+class Undefined(PtxError):
+    """An operation without a defined result, such as a division of integers by zero."""
+
+
 class Trap(PtxError):
     """The kernel ran into `trap`."""
 
