@@ -9,7 +9,7 @@ from llvmlite import ir
 from numba.core.errors import TypingError
 from numba.cuda import types
 
-from ..mathematics.emit import Value, is_float, is_number, is_scalar, leaf, wrap
+from ..mathematics.emit import Value, is_float, is_integral, is_number, is_scalar, leaf, wrap
 from .operators import extreme
 from .pointers import GLOBAL, DevicePointer
 
@@ -116,8 +116,8 @@ JOINS: dict[str, tuple[Callable[[Value, Value], Value], Callable[[Any], bool], s
     "team_prod": (lambda x, y: x * y, is_number, "The product"),
     "team_max": (extreme("maximum"), is_scalar, "The maximum, nan if there is one,"),
     "team_min": (extreme("minimum"), is_scalar, "The minimum, nan if there is one,"),
-    "team_any": (lambda x, y: x | y, is_scalar, "Whether any is True"),
-    "team_all": (lambda x, y: x & y, is_scalar, "Whether all are True"),
+    "team_any": (lambda x, y: x | y, is_integral, "Whether any is True"),
+    "team_all": (lambda x, y: x & y, is_integral, "Whether all are True"),
 }
 """What the threads of a team know together."""
 

@@ -110,7 +110,7 @@ def test_every_word_of_the_compiler_is_in_the_table() -> None:
     tried = set(re.findall(r"\w+", text)) | {*DTYPES, "bool_", "inf", "nan"}
     assert set(NAMES) >= FUNCTIONS - {"min", "max"}
     assert FUNCTIONS - {"min", "max"} <= tried
-    memory = ("pointer_", "input_", "shared_", "load", "store", "shuffle_")
+    memory = ("pointer_", "input_", "shared_", "load", "store", "shuffle_", "team_")
     others = {name for name in NAMES if not name.startswith(memory)}
     assert others - tried == {"thread", "block", "blocks", "barrier", "fail"}
     assert all(isinstance(value, (float, type)) or (value.__doc__ or "").strip() for value in NAMES.values())
@@ -348,6 +348,32 @@ def test_shuffles(dtype: str) -> None:
         for row, source in zip(y.reshape(-1, 64), SHUFFLES.values()):
             assert equal_bits(row, x[[t & 32 | source(t & 31) for t in range(64)]])
         assert each.ptx.count("shfl.sync") == len(SHUFFLES) * (2 if SIZES[dtype] == 8 else 1)
+
+
+TEAMS: dict[str, tuple[Any, list[str]]] = {
+    "team_sum": (np.add, NUMBERS), "team_prod": (np.multiply, NUMBERS), "team_max": (np.maximum, DTYPES),
+    "team_min": (np.minimum, DTYPES), "team_any": (np.logical_or, ["bool"]), "team_all": (np.logical_and, ["bool"]),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_teams_come_to_one_result(dtype: str) -> None:
+    calls = [(name, threads) for name, (_, dtypes) in TEAMS.items() for threads in (1, 2, 8, 32) if dtype in dtypes]
+    lines = [f"    y[{64 * row} + t] = {name}(v, {threads})" for row, (name, threads) in enumerate(calls)]
+    names = ", ".join(sorted({name for name, _ in calls}))
+    text = "\n".join([f"from staticgraph.runtime.cuda.language import {names}, input_{dtype}, pointer_{dtype}, thread",
+                      "def teams(a0, a1):", "    t = thread()", f"    v = input_{dtype}(a0)[t]",
+                      f"    y = pointer_{dtype}(a1)", *lines, ""])
+    x, y = values_of(dtype, 64), np.zeros(64 * len(calls), dtype)
+    if dtype in FLOATS:
+        x = np.where(np.isfinite(x), np.clip(x, -1e3, 1e3), 1).astype(dtype)
+        x[40] = np.nan
+    run_cuda(compile_cuda("teams", text, 64)[0].ptx, "teams", [x, y], 1, 64)
+    for row, (name, threads) in zip(y.reshape(-1, 64), calls):
+        want, distance = x, threads // 2
+        while distance:
+            want, distance = TEAMS[name][0](want, want[np.arange(64) ^ distance]), distance // 2
+        assert equal_bits(row, want), f"{name}(v, {threads})"
 
 
 def test_threads_and_blocks() -> None:
