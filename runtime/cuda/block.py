@@ -1,4 +1,5 @@
-"""What threads are to each other: who a thread is, barriers, exchange of values within a warp, reports of failure."""
+"""What threads are to each other: who a thread is, barriers, exchange and joins of values within a warp, reports of
+failure."""
 
 from __future__ import annotations
 

@@ -15,7 +15,8 @@ A kernel is readable Python over int64 parameters, addresses and sizes, that one
 Memory (pointers.py): `pointer_<dtype>(address)`, `input_<dtype>(address)`, `shared_<dtype>(size)`,
 `load2` ... `load16`, `store2` ... `store16`.
 Threads (block.py): `thread`, `block`, `blocks`, `barrier`, `shuffle_xor`, `shuffle_down`, `shuffle_up`,
-`shuffle_index`, `fail`.
+`shuffle_index`, `team_sum` and its like, `fail`.
+Loops (loops.py): one over ``range`` with literal bounds is unrolled, and what it loads of an input is loaded once.
 Operators (operators.py) and mathematics (the package `mathematics`) are the formulas of the CPU's kernel language, so
 results are the same bits on both devices. What makes that hold: nothing carries fast-math flags except the accumulator
 functions, divisions and square roots are rounded correctly, subnormals are kept, and translate.py forbids NVVM and the
