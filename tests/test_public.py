@@ -23,7 +23,7 @@ NUMPYS = "transpose concatenate clip pad cumsum cumprod absolute power true_divi
 OWN = """
 Tensor Dim Executable placeholder variable constant name_scope evaluate compile grad vjp jvp jacobian hessian
 stop_gradient stabilise verify_grad format_graph primitive custom_gradient erf erfc logsumexp one_hot scatter_add topk
-linear_recurrence nn optim StaticGraphError ShapeError DTypeError DeviceError GradientError
+linear_recurrence nn optim random StaticGraphError ShapeError DTypeError DeviceError GradientError
 """
 
 
