@@ -87,7 +87,8 @@ class Generator:
     def integers(self, shape: Any, low: Any, high: Any = None, dtype: Any = "int64") -> Tensor:
         """Integers evenly distributed from `low` to ``high - 1``; without `high` from 0 to ``low - 1``.
 
-        low and high are ints or symbolic sizes.
+        low and high are ints or symbolic sizes. That no integer lies between two symbolic sizes goes unnoticed at the
+        call, except where the sample is used as an index.
         """
         return samples.integers(self._stream(), shape, low, high, dtype)
 
