@@ -387,6 +387,62 @@ def test_two_launches_in_a_row_are_ordered() -> None:
         PtxModule(kernel(STORE.replace("%q1", "0"), 1).replace("%r4;", "%r0;")).run("snippet", 1, 2, [cells], memory)
 
 
+@pytest.mark.parametrize("grid", [2, 700])
+@pytest.mark.parametrize("access", ["ld.global.u32 %r4, [%a0];", "st.global.u32 [%a0], %r0;",
+                                    "atom.global.add.u32 %r4, [%a0], 1;"])
+def test_blocks_are_not_ordered(access: str, grid: int) -> None:
+    """The first block writes what the last one touches; 700 blocks are more than run side by side."""
+    body = f"""
+	sub.s32 %r5, 0, %r2;
+	setp.eq.s32 %p1, %r5, 0;
+	setp.eq.s32 %p2, %r2, {grid - 1};
+	setp.eq.and.s32 %p1, %r0, 0, %p1;
+	setp.eq.and.s32 %p2, %r0, 63, %p2;
+	@%p1 st.global.u32 [%a0], 5;
+	bar.sync 0;
+	@%p2 {access}
+"""
+    for seed in SEEDS:
+        with pytest.raises(Race, match=r"global memory: thread (0|63) of block"):
+            run(body, [words(1)], grid, 64, seed=seed)
+    run(body.replace(f"%r2, {grid - 1}", "%r2, 0"), [words(1)], grid, 64)     # a barrier within a block does order
+
+
+@pytest.mark.parametrize(("access", "is_race"), [("ld.global.u32", True), ("ld.volatile.global.u32", False),
+                                                 ("ld.relaxed.gpu.global.u32", False)])
+def test_atomic_instructions_and_plain_ones_race(access: str, is_race: bool) -> None:
+    body = f"""
+	setp.lt.u32 %p1, %r0, 40;
+	@%p1 red.global.add.u32 [%a0], 1;
+	@!%p1 {access} %r4, [%a0];
+"""
+    if is_race:
+        with pytest.raises(Race, match="atomic instruction"):
+            run(body, [words(1)], 1, 64)
+    else:
+        (got,), _ = run(body, [words(1)], 1, 64)
+        assert got[0] == 40
+
+
+def test_readers_of_one_place_are_all_remembered() -> None:
+    """Lane 9 may write after a warp barrier what its own warp read, but not what another warp read too."""
+    body = """
+	mov.u64 %q5, cells;
+	setp.eq.s32 %p1, %r0, 0;
+	@%p1 st.shared.u32 [%q5], 4;
+	bar.sync 0;
+	setp.lt.u32 %p2, %r0, READERS;
+	@%p2 ld.shared.u32 %r4, [%q5];
+	bar.warp.sync -1;
+	setp.eq.s32 %p3, %r0, 9;
+	@%p3 st.shared.u32 [%q5], %r4;
+"""
+    run(body.replace("READERS", "32"), [words(1)], 1, 96, shared=16)
+    for readers in ("33", "96"):
+        with pytest.raises(Race, match=r"thread 9 of block 0 writes what thread .* read"):
+            run(body.replace("READERS", readers), [words(1)], 1, 96, shared=16)
+
+
 # -- memory -----------------------------------------------------------------------------------------------------------
 
 def test_allocations_lie_apart_and_are_counted() -> None:
