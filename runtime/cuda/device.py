@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 from staticgraph.compiler.target import Target
 from staticgraph.errors import DeviceError
 
-from .driver import FATAL, FORKED, Driver, DriverError, driver
+from .driver import FATAL, FORKED, Driver, driver
 
 MAJOR, MINOR, MULTIPROCESSORS = 75, 76, 16
 """Numbers of device attributes."""
@@ -103,7 +103,7 @@ class Device:
     def fail(self, name: str, code: int, fatal: bool = False) -> NoReturn:
         """Raise the error of a driver function."""
         if code not in FATAL and not fatal:
-            raise DriverError(f"{name} failed: {self.driver.describe(code)}", code)
+            self.driver.check(name, code)
         if not self.lost:
             self.lost = (f"device cuda:{self.index} ({self.name}) is lost: {name} reported "
                          f"{self.driver.describe(code)}; what it held is gone, and the process must be restarted to "

@@ -15,7 +15,7 @@ import threading
 from ctypes import POINTER, c_char_p, c_float, c_int, c_size_t, c_ubyte, c_uint, c_uint64, c_void_p
 from typing import Any, NoReturn
 
-from staticgraph.errors import DeviceError
+from staticgraph.errors import DeviceError, OutOfMemoryError
 
 MINIMUM_VERSION = 12000
 """The oldest driver that has all functions below; the code of kernels may need a newer one."""
@@ -90,6 +90,10 @@ class DriverError(DeviceError):
         self.code = code
 
 
+class Shortage(DriverError, OutOfMemoryError):
+    """The same for want of memory."""
+
+
 class Driver:
     """An initialised driver library."""
 
@@ -115,7 +119,8 @@ class Driver:
     def check(self, name: str, code: int) -> None:
         """Raise DriverError unless the code is 0."""
         if code:
-            raise DriverError(f"{name} failed: {self.describe(code)}", code)
+            kind = Shortage if code == OUT_OF_MEMORY else DriverError
+            raise kind(f"{name} failed: {self.describe(code)}", code)
 
     def describe(self, code: int) -> str:
         """The name of an error code, and what it means."""

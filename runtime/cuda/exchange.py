@@ -10,7 +10,7 @@ Both say on which of the producer's streams the memory is still being written, a
 from __future__ import annotations
 
 import ctypes
-import weakref
+import math
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from ..convert import Array, describe_input
 from ..memory import address_of
 from .device import Device
 from .driver import DriverError
-from .memory import pool_of
+from .memory import Lease, pool_of
 
 ALIGNMENT = 16
 """Bytes: kernels read and write as many at once."""
@@ -44,12 +44,10 @@ class DeviceArray:
     def __init__(self, device: Device, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self.shape = shape
         self.dtype = dtype
-        self.nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        self.nbytes = math.prod(shape) * dtype.itemsize
         self._device = device
-        self._exported = [False]
-        pool = pool_of(device)
-        self.address, size = pool.take(self.nbytes, "a result")
-        weakref.finalize(self, _give, pool, self.address, size, self._exported).atexit = False
+        self._memory = Lease(pool_of(device), self.nbytes, "a result")
+        self.address = self._memory.address
 
     @property
     def ndim(self) -> int:
@@ -75,7 +73,7 @@ class DeviceArray:
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
-        self._exported[0] = True
+        self._memory.shared = True
         return {"shape": self.shape, "typestr": self.dtype.str, "data": (self.address if self.nbytes else 0, False),
                 "version": 3, "strides": None, "stream": None}
 
@@ -90,7 +88,7 @@ class DeviceArray:
             raise BufferError(f"this array is on {self.device}; use .numpy() to bring it to the host")
         if copy:
             raise BufferError("this array is handed over without a copy")
-        self._exported[0] = True
+        self._memory.shared = True
         return make_capsule(self)
 
     def __len__(self) -> int:
@@ -100,10 +98,6 @@ class DeviceArray:
 
     def __repr__(self) -> str:
         return f"<DeviceArray {TensorType(self.dtype, self.shape)} on {self.device}>"
-
-
-def _give(pool: Any, address: int, size: int, exported: list[bool]) -> None:
-    pool.give(address, size, exported[0])
 
 
 class DeviceView:

@@ -8,17 +8,22 @@ What the graph does is recorded once for each binding and then replayed (see `gr
 `layout.STAGED_LIMIT` bytes are copied outside of it, from and to the caller's memory. Kernels that write variables run
 last and do nothing where the status says that a check failed, so a failed call changes no variable. Either all of a
 graph is put into the stream or nothing, so neither does a call that the driver refuses.
+
+With STATICGRAPH_CUDA_BLOCKING=1 in the environment there are no graphs and each kernel is waited for, so that the error
+of a lost device names the kernel and the user's lines.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from staticgraph.compiler.program import STATUS_SLOTS, Program
+from staticgraph.errors import DeviceError
 from staticgraph.types import evaluate_size
 
 from ..convert import Array, as_input
@@ -48,10 +53,12 @@ Key = tuple[tuple[tuple[int, ...], str], ...]
 class Prepared:
     """A binding with everything that its calls use again. `generation` is that of the memory which it points into."""
 
-    def __init__(self, binding: Binding, launchers: list[Launcher], results: Results) -> None:
+    def __init__(self, binding: Binding, launchers: list[Launcher], dtypes: list[np.dtype[Any]]) -> None:
         self.binding = binding
         self.launchers = launchers
-        self.results = results
+        self.kinds = list(zip(binding.shapes, dtypes))
+        self.results = Results(tuple(binding.shapes), dtypes)
+        self.status: Array = np.zeros(0, np.int64)
         self.generation = (-1, -1)
         self.inputs: list[Array | None] = []
         self.outputs: list[Array | None] = []
@@ -80,6 +87,7 @@ class CudaExecutable(Executable):
         self._variables = Variables(self._device, program.variables, storages)
         self._writes = any(spec.written for spec in program.variables)
         self._checked = bool(program.checks)
+        self._blocking = os.environ.get("STATICGRAPH_CUDA_BLOCKING", "0") == "1"
         with self._device as device:
             self._modules = [load_module(device, kernel.name, loaded.code)
                              for kernel, loaded in zip(program.kernels, self._kernels)]
@@ -174,8 +182,7 @@ class CudaExecutable(Executable):
             make = LIBRARIES.get(kernel.library)
             launcher = make(self._device, kernel, launching) if make is not None else None
             launchers.append(launcher or KernelLauncher(self._device, self._modules[step.kernel], launching))
-        prepared = Prepared(binding, launchers, Results(tuple(binding.shapes),
-                                                        [np.dtype(spec.dtype) for spec in self._program.outputs]))
+        prepared = Prepared(binding, launchers, [np.dtype(spec.dtype) for spec in self._program.outputs])
         prepared.moving = [("input", index) for index, place in enumerate(binding.inputs) if place is None]
         if not self._results_here:
             prepared.moving += [("output", index) for index in range(len(self._program.outputs))]
@@ -196,7 +203,8 @@ class CudaExecutable(Executable):
         binding = prepared.binding
         self._arena.reserve(binding.arena_bytes, self._describe_arena(binding))
         self._staging.reserve(binding.staged_bytes)
-        self._status(binding)[:] = 0     # other bindings have other things there
+        prepared.status = self._staging.view(binding.status, (STATUS_SLOTS,), np.dtype(np.int64))
+        prepared.status[:] = 0     # other bindings have other things there
         generation = self._arena.generation, self._staging.generation
         if prepared.generation == generation:
             return
@@ -235,11 +243,14 @@ class CudaExecutable(Executable):
         """All that happens between two looks at the clock: inputs in, graph, results out."""
         binding = prepared.binding
         results: list[Any] = prepared.results.take() if self._results_here else [
-            DeviceArray(self._device, shape, np.dtype(spec.dtype))
-            for shape, spec in zip(binding.shapes, self._program.outputs)]
+            DeviceArray(self._device, shape, dtype) for shape, dtype in prepared.kinds]
+        addresses = self._addresses(prepared, arrays, results) if prepared.moving else ()
         try:
             self._bring(prepared, arrays)
-            self._graph(prepared, self._addresses(prepared, arrays, results)).launch()
+            if self._blocking:
+                self._run_step_by_step(prepared, addresses)
+            else:
+                self._graph(prepared, addresses).launch()
             for result, place in zip(results, binding.outputs):
                 if place is not None and not place.staged:
                     self._device.must("cuMemcpyDtoHAsync_v2", address_of(result), self._arena.address + place.offset,
@@ -248,8 +259,8 @@ class CudaExecutable(Executable):
         except BaseException:
             self._stream.settle()     # nothing may go on in memory that others will use
             raise
-        if self._checked:
-            self._check(binding)
+        if self._checked and prepared.status[0]:
+            self._raise_check(prepared)
         for result, staged in zip(results, prepared.outputs):
             if staged is not None:
                 np.copyto(result, staged)
@@ -283,9 +294,7 @@ class CudaExecutable(Executable):
         if graph is not None and prepared.addresses == addresses:
             return graph
         if prepared.addresses != addresses:
-            for group, address in zip(prepared.moving, addresses):
-                prepared.binding.point(group, address)
-            prepared.addresses = addresses
+            self._point(prepared, addresses)
             if graph is not None and not prepared.rigid:
                 del prepared.graphs[key]     # back again once all of it is as it should be
                 graph.move()
@@ -296,6 +305,28 @@ class CudaExecutable(Executable):
         prepared.graphs.pop(key, None)
         prepared.graphs[key] = graph
         return graph
+
+    def _point(self, prepared: Prepared, addresses: tuple[int, ...]) -> None:
+        for group, address in zip(prepared.moving, addresses):
+            prepared.binding.point(group, address)
+        prepared.addresses = addresses
+
+    def _run_step_by_step(self, prepared: Prepared, addresses: tuple[int, ...]) -> None:
+        """Without a graph, waiting after each kernel, so that an error names the one that it comes from."""
+        self._point(prepared, addresses)
+        numbers = {id(launcher): each.step for launcher, each in zip(prepared.launchers, prepared.binding.launches)}
+        for action in self._actions(prepared):
+            number = numbers.get(id(getattr(action, "__self__", None)))
+            try:
+                action(self._stream.handle)
+                self._stream.synchronize()
+            except DeviceError as error:
+                if number is None:
+                    raise
+                step = self._program.steps[number]
+                note = self._program.notes[step.note]
+                raise DeviceError(f"step {number}, kernel '{self._program.kernels[step.kernel].name}' ({note.title}; "
+                                  f"{', '.join(note.lines)}): {error}") from error
 
     def _actions(self, prepared: Prepared) -> Iterator[Action]:
         """A whole call, as what is put into the stream one after the other."""
@@ -328,16 +359,10 @@ class CudaExecutable(Executable):
         if nbytes:
             yield lambda stream: call("cuMemcpyDtoDAsync_v2", target, origin, nbytes, stream)
 
-    def _status(self, binding: Binding) -> Array:
-        """The status block in pinned memory, zero before a call."""
-        return self._staging.view(binding.status, (STATUS_SLOTS,), np.dtype(np.int64))
-
-    def _check(self, binding: Binding) -> None:
-        status = self._status(binding)
-        if status[0]:
-            check, value, size = (int(each) for each in status[:3])
-            status[:] = 0
-            self._raise_reported(check, value, size)
+    def _raise_check(self, prepared: Prepared) -> NoReturn:
+        check, value, size = (int(each) for each in prepared.status[:3])
+        prepared.status[:] = 0
+        self._raise_reported(check, value, size)
 
     def profile(self, /, *args: Any, **kwargs: Any) -> Profile:
         """Call it some times with these inputs, timing each step by itself. Variables are left as they were."""

@@ -18,7 +18,7 @@ from staticgraph.compiler.program import Kernel
 from staticgraph.errors import DeviceError
 
 from .device import Device
-from .driver import OUT_OF_MEMORY, WRONG_CODE, DriverError
+from .driver import WRONG_CODE, DriverError
 from .layout import Launching
 
 
@@ -118,8 +118,3 @@ class KernelLauncher:
         each = self._launching
         return NodeParameters(self._module.function, each.blocks, 1, 1, each.threads, 1, 1, 0,
                               ctypes.addressof(each.parameters), None)
-
-
-def is_shortage(error: DriverError) -> bool:
-    """Whether a function failed for lack of memory."""
-    return error.code == OUT_OF_MEMORY

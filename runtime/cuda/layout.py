@@ -22,6 +22,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,11 @@ STAGED_LIMIT = 2**20
 half of the speed of pinned memory, but getting there costs a copy as well; for small arrays, one copy of all is what
 counts."""
 
+STAGED_TOTAL = 2**25
+"""Bytes of all staged inputs, and of all staged results, together; what does not fit is copied straight too."""
+
 MOST_BLOCKS = 2**31 - 1
+"""What the grid of a launch may have."""
 
 STATUS_BYTES = rounded(SLOT_BYTES * STATUS_SLOTS)
 
@@ -221,6 +226,9 @@ def _arrange(binding: Binding, arena_bytes: int) -> None:
     """Give everything its offset; see the module docstring."""
     inputs = [place for place in binding.inputs if place is not None]
     outputs = [place for place in binding.outputs if place is not None]
+    for places in (inputs, outputs):
+        for place, total in zip(places, accumulate(rounded(place.nbytes) if place.staged else 0 for place in places)):
+            place.staged = place.staged and total <= STAGED_TOTAL
     end = _line_up([place for place in inputs if place.staged], 0)
     binding.status = end
     binding.staged_bytes = _line_up([place for place in outputs if place.staged], end + STATUS_BYTES)

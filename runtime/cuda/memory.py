@@ -8,7 +8,9 @@ that the caller has dropped, for the next results of that size.
 from __future__ import annotations
 
 import ctypes
+import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from staticgraph.errors import OutOfMemoryError
 
 from ..convert import Array
 from .device import Device
-from .driver import OUT_OF_MEMORY, DriverError
+from .driver import Shortage
 
 GRAIN = 256
 """Bytes; every place starts at a multiple, which suits all vector accesses and copies."""
@@ -34,13 +36,11 @@ def allocate(device: Device, nbytes: int, what: str) -> int:
     try:
         try:
             device.call("cuMemAlloc_v2", ctypes.byref(address), nbytes)
-        except DriverError as error:
-            if error.code != OUT_OF_MEMORY or not pool_of(device).trim():
+        except Shortage:
+            if not pool_of(device).trim():
                 raise
             device.call("cuMemAlloc_v2", ctypes.byref(address), nbytes)
-    except DriverError as error:
-        if error.code != OUT_OF_MEMORY:
-            raise
+    except Shortage:
         shortage = OutOfMemoryError(f"cuda:{device.index} ({device.name}) is out of memory: {nbytes} bytes were wanted "
                                     f"for {what}, {device.free_memory()} of its {device.total_memory} are free")
         raise shortage from None
@@ -119,6 +119,21 @@ class Staging:
         """An array on a part of it."""
         assert self._memory is not None
         return np.ndarray(shape, dtype, self._memory.bytes.data, offset)
+
+
+class Lease:
+    """Memory from a pool, given back when it is dropped: `address`. `shared`: its address was given to others."""
+
+    __slots__ = ("address", "pool", "shared", "size")
+
+    def __init__(self, pool: Pool, nbytes: int, what: str) -> None:
+        self.pool = pool
+        self.shared = False
+        self.address, self.size = pool.take(nbytes, what)
+
+    def __del__(self, finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not finalizing() and hasattr(self, "address"):     # ten times as quick as a weakref.finalize
+            self.pool.give(self.address, self.size, self.shared)
 
 
 class Pool:

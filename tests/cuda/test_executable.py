@@ -31,7 +31,7 @@ from tests.runtime.programs import (
 )
 
 from .fake_driver import OUT_OF_MEMORY, FakeDriver
-from .programs import THREADS, kernel, leaks, on_cuda, state
+from .programs import THREADS, device, kernel, leaks, on_cuda, state
 
 LARGE = layout.STAGED_LIMIT // 4 + 1
 """Elements of a float32 array that is copied without a stop in pinned memory."""
@@ -301,8 +301,8 @@ class Library:
     movable = False
     made: list[Library] = []
 
-    def __init__(self, device: Device, kernel: Any, launching: Any) -> None:
-        self.device = device
+    def __init__(self, where: Device, kernel: Any, launching: Any) -> None:
+        self.device = where
         self.launching = launching
         Library.made.append(self)
 
@@ -416,3 +416,48 @@ def test_a_failed_capture_is_an_error(gpu: FakeDriver, code: int) -> None:
         executable(ramp(4))
     assert gpu.held().get("graphs", 0) == 0
     assert np.array_equal(executable(ramp(4)), ramp(4) + 2)
+
+
+def test_step_by_step_an_error_names_its_kernel(gpu: FakeDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STATICGRAPH_CUDA_BLOCKING", "1")
+    storage = state(np.zeros(4))
+    executable = load(on_cuda(pick_and_update_program()), [storage])
+    for turn in range(2):
+        assert np.array_equal(executable([5, 6, 7], [2, 0]), [7, 5])
+        assert np.array_equal(storage.read(), np.full(4, turn + 1))
+    assert gpu.count("cuGraphLaunch") == 0 and gpu.count("cuStreamSynchronize") > 10
+    with pytest.raises(OutOfRangeError):
+        executable([5, 6, 7], [3])
+    gpu.fail("cuLaunchKernel", 700, after=1)
+    with pytest.raises(DeviceError, match=r"step 1, kernel 'pick' \(something; .*\): device cuda:0 .* is lost"):
+        executable([5, 6, 7], [2, 0])
+    device().lost = ""
+
+
+def test_pinned_memory_has_a_limit(gpu: FakeDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "STAGED_TOTAL", 1024)
+    executable, _ = many_results()
+    assert len(executable(ramp(3))) == 6 and executable.memory.pinned == 256 + 256 + 4 * 256
+    gpu.calls.clear()
+    results = executable(ramp(3))
+    assert gpu.count("cuMemcpyDtoHAsync_v2") == 2      # two of six did not fit
+    assert np.array_equal(results[5], ramp(3) + 2)
+
+
+@pytest.mark.parametrize("program", ["counter", "chain"])
+def test_programs_that_cannot_fail_do_without_the_status(gpu: FakeDriver, program: str) -> None:
+    """A status block of zeros is all that they need; nothing is copied but inputs and results."""
+    if program == "counter":
+        executable = load(on_cuda(counter_program()), [state(np.zeros(4))])
+        executable()
+        assert gpu.count("cuMemsetD8Async") == 1
+        captured = gpu.names()[gpu.names().index("cuStreamBeginCapture_v2"):]
+        assert captured.count("cuMemcpyHtoDAsync_v2") == 0 and captured.count("cuMemcpyDtoHAsync_v2") == 1
+    else:
+        given = load(on_cuda(chain_program(2)), results="device")(ramp(9))
+        executable = load(on_cuda(chain_program(2)), results="device")
+        gpu.calls.clear()
+        assert np.array_equal(executable(given).numpy(), ramp(9) + 4)
+        graph = gpu.names()[gpu.names().index("cuStreamBeginCapture_v2"):gpu.names().index("cuGraphLaunch")]
+        assert set(graph) == {"cuStreamBeginCapture_v2", "cuLaunchKernel", "cuStreamGetCaptureInfo_v2",
+                              "cuStreamEndCapture", "cuGraphInstantiateWithFlags"}
