@@ -66,8 +66,8 @@ class PtxModule:
 
     def run(self, entry: str, grid: int, block: int, arguments: Sequence[int], memory: DeviceMemory,
             dynamic_shared: int = 0, seed: int | None = None, most_steps: int = 3_000_000) -> Counters:
-        """Launch a kernel and wait for it. With a seed, warps take turns at random. `most_steps` bounds the instructions
-        executed, where threads that execute one together count once."""
+        """Launch a kernel and wait for it. With a seed, warps take turns at random. `most_steps` bounds the steps: of
+        threads that execute an instruction together, one is counted."""
         kernel = self.kernel(entry)
         function = kernel.function
         if grid < 1 or not 1 <= block <= MOST_THREADS:
