@@ -10,6 +10,7 @@ from staticgraph.errors import DeviceError
 
 from .cpu.host import host_target
 from .cuda import device as cuda
+from .cuda.driver import dotted
 from .threads import thread_count
 
 SHOWN_FEATURES = ("avx2", "avx512f", "avx512bf16", "amx-tile", "fma", "neon", "sve")
@@ -71,10 +72,9 @@ def _cpu() -> DeviceInfo:
 
 
 def _gpu(device: cuda.Device) -> DeviceInfo:
-    version = device.driver.version
     return DeviceInfo(f"cuda:{device.index}", device.name, device.multiprocessors, device.total_memory,
                       compute_capability=device.compute_capability,
-                      cuda_version=f"{version // 1000}.{version % 1000 // 10}")
+                      cuda_version=dotted(device.driver.version))
 
 
 def _host_memory(pages: str) -> int:

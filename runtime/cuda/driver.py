@@ -22,8 +22,10 @@ MINIMUM_VERSION = 12000
 
 OUT_OF_MEMORY = 2
 NO_DEVICE = 100
-WRONG_CODE = {200: "it is no image", 209: "there is none for this device", 218: "its PTX is invalid",
-              222: "its PTX is newer than the driver", 223: "it needs the driver's compiler, which is missing"}
+WRONG_CODE = {200: "its machine code is of no known form", 209: "its machine code is for other devices",
+              218: "its PTX is invalid", 222: "its PTX is newer than the driver",
+              223: "it needs the driver's compiler, which is missing"}
+"""Codes that say that a module does not suit the driver or the device."""
 
 FATAL = frozenset((4, 46, 214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721))
 """Codes after which the context is gone for good: nothing in it works any more, and its memory is lost."""
@@ -134,11 +136,12 @@ class Driver:
 
 def too_old(version: int, needed: int) -> DeviceError:
     """The error for a driver that supports an older CUDA than is needed."""
-    return DeviceError(f"the NVIDIA driver is too old: it supports CUDA {_dotted(version)}, and CUDA {_dotted(needed)} "
+    return DeviceError(f"the NVIDIA driver is too old: it supports CUDA {dotted(version)}, and CUDA {dotted(needed)} "
                        f"or later is needed; update the driver (nvidia.com/drivers)")
 
 
-def _dotted(version: int) -> str:
+def dotted(version: int) -> str:
+    """A version as people write it, 13.0 for 13000."""
     return f"{version // 1000}.{version % 1000 // 10}"
 
 

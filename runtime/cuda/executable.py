@@ -201,7 +201,7 @@ class CudaExecutable(Executable):
     def _settle(self, prepared: Prepared) -> None:
         """Make room in the arena and in pinned memory, and point into them."""
         binding = prepared.binding
-        self._arena.reserve(binding.arena_bytes, self._describe_arena(binding))
+        self._arena.reserve(binding.arena_bytes, lambda: self._describe_arena(binding))
         self._staging.reserve(binding.staged_bytes)
         prepared.status = self._staging.view(binding.status, (STATUS_SLOTS,), np.dtype(np.int64))
         prepared.status[:] = 0     # other bindings have other things there

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import re
 import threading
 import weakref
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from staticgraph.compiler.program import Kernel
 from staticgraph.errors import DeviceError
 
 from .device import Device
-from .driver import WRONG_CODE, DriverError
+from .driver import WRONG_CODE, DriverError, dotted, too_old
 from .layout import Launching
 
 
@@ -55,7 +56,10 @@ class Module:
     """A kernel loaded into the context of a device: `function`."""
 
     def __init__(self, device: Device, name: str, code: Code) -> None:
-        image = code.ptx.encode() + b"\0" if device.driver.takes_ptx else code.cubin
+        driver, needed = device.driver, _cuda_of(code)
+        if driver.version < needed:
+            raise too_old(driver.version, needed)
+        image = code.ptx.encode() + b"\0" if driver.takes_ptx else code.cubin
         try:
             handle = device.handle("cuModuleLoadData", image)
         except DriverError as error:
@@ -64,10 +68,17 @@ class Module:
             raise DeviceError(
                 f"the driver cannot load kernel '{name}' for {device.name} (compute capability "
                 f"{'{}.{}'.format(*device.compute_capability)}): {WRONG_CODE[error.code]}; the driver supports CUDA "
-                f"{device.driver.version // 1000}.{device.driver.version % 1000 // 10}, so update it, or install CUDA "
-                f"compiler packages of that version; `staticgraph doctor` tells more") from error
+                f"{dotted(driver.version)}, the kernel was compiled with CUDA {needed // 1000}; `staticgraph doctor` "
+                f"tells more") from error
         device.own(self, "cuModuleUnload", handle)
         self.function = device.handle("cuModuleGetFunction", handle, code.symbol.encode())
+
+
+def _cuda_of(code: Code) -> int:
+    """The CUDA version that made the code, as a driver counts (13000), without its minor number: all drivers of a major
+    version run the machine code of that version. It stands in the first lines of the PTX, which is at 9 in CUDA 13."""
+    stated = re.search(r"^\.version\s+(\d+)", code.ptx, re.MULTILINE)
+    return (int(stated.group(1)) + 4) * 1000 if stated else 0
 
 
 _lock = threading.Lock()

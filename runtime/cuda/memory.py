@@ -8,6 +8,7 @@ that the caller has dropped, for the next results of that size.
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
 import threading
 from collections.abc import Callable
@@ -37,8 +38,8 @@ def allocate(device: Device, nbytes: int, what: str) -> int:
         try:
             device.call("cuMemAlloc_v2", ctypes.byref(address), nbytes)
         except Shortage:
-            if not pool_of(device).trim():
-                raise
+            pool_of(device).trim()
+            gc.collect()     # what is dropped but in a cycle, the traceback of an earlier error say
             device.call("cuMemAlloc_v2", ctypes.byref(address), nbytes)
     except Shortage:
         shortage = OutOfMemoryError(f"cuda:{device.index} ({device.name}) is out of memory: {nbytes} bytes were wanted "
@@ -80,12 +81,12 @@ class Arena:
         self._device = device
         self._block: Block | None = None
 
-    def reserve(self, nbytes: int, what: str) -> None:
+    def reserve(self, nbytes: int, describe: Callable[[], str]) -> None:
         """Make room for at least so many bytes; what the arena held is lost when it moves. It grows by a quarter at
         least, so that slowly growing sizes do not move it each time, unless there is too little memory for that."""
         if nbytes <= self.nbytes and self._block is not None:
             return
-        roomy = max(nbytes, self.nbytes + self.nbytes // 4)
+        roomy, what = max(nbytes, self.nbytes + self.nbytes // 4), describe()
         self._block, self.nbytes, self.address = None, 0, 0     # the old block goes before the new one comes
         self.generation += 1
         try:

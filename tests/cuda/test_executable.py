@@ -264,6 +264,21 @@ def test_an_arena_that_cannot_have_room_to_spare_takes_what_it_needs(gpu: FakeDr
     assert executable.memory.reserved < 900_000
 
 
+def test_memory_in_dropped_cycles_is_found_when_it_runs_out(gpu: FakeDriver) -> None:
+    gpu.gpus[0].total = 1_000_000
+    executable = load(on_cuda(add_one_program((BATCH,))))
+    executable(ramp(70_000))
+    gc.disable()
+    try:
+        cycle: list[Any] = [executable]
+        cycle.append(cycle)
+        del executable, cycle
+        other = load(on_cuda(add_one_program((BATCH,))))
+        assert np.array_equal(other(ramp(80_000)), ramp(80_000) + 1)
+    finally:
+        gc.enable()
+
+
 def test_memory_is_told_in_bytes_of_the_device(gpu: FakeDriver) -> None:
     executable = load(on_cuda(chain_program(3)))
     assert str(executable.memory.arena) == "batch*128 bytes" and executable.memory.reserved == 0
