@@ -166,3 +166,35 @@ def test_training_gives_what_it_gives_on_the_cpu(interpreted: FakeDriver) -> Non
     assert interpreted.count("cuGraphLaunch") == 5 and interpreted.count("cuStreamBeginCapture_v2") == 4
 
 
+
+
+@needs_compiler
+def test_one_generator_on_all_devices(interpreted: FakeDriver) -> None:
+    """Calls on any device take turns with its counter, and samples are the same bits everywhere."""
+    def samples(*places: str) -> list[np.ndarray]:
+        sample = sg.random.generator(5).normal((3, 4))
+        executables = {place: sg.compile([], sample, device=place) for place in places}
+        return [executables[place]() for place in places]
+
+    order = ("cpu", "cuda:0", "cuda:1", "cuda:0", "cpu")
+    for there, here in zip(samples(*order), samples(*["cpu"] * 5), strict=True):
+        assert np.array_equal(there, here)
+
+
+@needs_compiler
+@pytest.mark.parametrize("results", ["host", "device"])
+def test_results_of_all_kinds(interpreted: FakeDriver, results: str) -> None:
+    """Views, inputs and constants as results, several sizes, none at all: each as it is on the CPU."""
+    x = sg.placeholder("x", ("n", 5))
+    outputs = {"flat": x.reshape((-1,)), "turned": x.T, "same": x, "more": x + 1, "again": x + 1, "sum": sg.sum(x),
+               "positive": x > 0, "constant": sg.constant(np.arange(3))}
+    here, there = sg.compile([x], outputs), sg.compile([x], outputs, device="cuda", options={"results": results})
+    for rows in (3, 4, 0, 3):
+        given = np.linspace(0, 1, rows * 5, dtype="float32").reshape(rows, 5)
+        expected, got = here(given), there(given)
+        assert list(got) == list(expected)
+        for name, wanted in expected.items():
+            value = got[name].numpy() if results == "device" else got[name]
+            assert (value.dtype, value.shape) == (wanted.dtype, wanted.shape)
+            np.testing.assert_allclose(value, wanted, rtol=1e-6, err_msg=name)
+    assert sg.compile([x], [], device="cuda", options={"results": results})(given) == []

@@ -13,8 +13,8 @@ import pytest
 
 from staticgraph.compiler.program import Argument, Check, InputSpec, OutputSpec, Step, VariableSpec
 from staticgraph.errors import OutOfRangeError
-from staticgraph.runtime import executable as executable_module
 from staticgraph.runtime import memory, threads
+from staticgraph.runtime.cpu import executable as executable_module
 from staticgraph.runtime.cpu.loader import load_kernel
 from staticgraph.runtime.driver import STEP_SLOTS, load_driver
 from staticgraph.runtime.executable import load
