@@ -107,7 +107,7 @@ class CudaBackend:
 
     style = STYLES["cuda"]
     guards_commits = True
-    most_arguments = 384    # of the 512 that 4 KiB of parameters hold
+    most_arguments = 128    # more of them in one kernel do not fit its registers
 
     def __init__(self, target: Target) -> None:
         self.target = target

@@ -8,7 +8,8 @@ skeletons, chosen by the structure of the section:
 * tiles (`cuda_tiles`): the same where an operand runs along the other axis: it passes through shared memory;
 * rows (`cuda_rows`): a team of threads for each row, joined by shuffles and, beyond a warp, shared memory;
 * columns (`cuda_columns`): neighbouring threads take neighbouring columns, warps share the rows;
-* points: one thread for each parallel iteration, which does all its loops alone (scans, and what else is left);
+* running sums (`cuda_scans`): a block for each row, a segment for each thread;
+* points: one thread for each parallel iteration, which does all its loops alone (other scans, and what else is left);
 * sections (`cuda_sections`): the merged update kernel.
 
 How threads are laid out depends on the text alone, so every result depends on sizes only. What all threads of a block
@@ -25,6 +26,7 @@ from .cpu_text import Writer, header
 from .cuda_columns import write_columns
 from .cuda_elements import write_elements
 from .cuda_rows import write_rows
+from .cuda_scans import is_running_sum, write_running_sum
 from .cuda_sections import write_guard, write_sections
 from .cuda_text import LANGUAGE, Sequential, write_coordinates, write_parameters
 from .cuda_tiles import is_transposed, write_tiles
@@ -64,6 +66,8 @@ def _render_section(writer: Writer, section: Section, kernel: KernelIR) -> Launc
         return write_columns(writer, section)
     if cooperative:
         return write_rows(writer, section)
+    if is_running_sum(section):
+        return write_running_sum(writer, section)
     return _write_points(writer, section)
 
 

@@ -30,6 +30,8 @@ from .cuda_text import (
 BLOCK = 256
 LARGEST_TEAM = 512
 UNKNOWN = 256
+MOST_TURNS = 8
+"""Vectors of a row that a thread may keep in registers."""
 
 
 def write_rows(writer: Writer, section: Section) -> Launch:
@@ -150,6 +152,13 @@ class _Loop:
         index = self.loops[-1][0]
         self.depth = writer.depth
         extent = " * ".join(each for _, each in self.loops)
+        if self.window is None and len(self.loops) == 1 and self.turns(extent):
+            # a number of turns that the text knows: unrolled, each thread keeps its part of the row in registers
+            writer.line(f"for {index}_turn in range({self.turns(extent)}):")
+            writer.depth += 1
+            first = f"t * {width}" if width > 1 else "t"
+            writer.line(f"{index} = {first} + {index}_turn * {team * width}")
+            return RowLanes(writer, rows.pointers, index, width)
         if width > 1 and len(self.loops) == 1:
             first, stop, step = f"t * {width}", extent, team * width
         elif width > 1:
@@ -175,6 +184,13 @@ class _Loop:
             if width > 1:
                 writer.line(f"{index} = {inner} * {width}")
         return RowLanes(writer, rows.pointers, index, width)
+
+    def turns(self, extent: str) -> int:
+        """How often a team goes on in the row, where that is a small number without a rest; else 0."""
+        each = self.rows.team * self.rows.width
+        if not extent.isdigit() or int(extent) % each or int(extent) // each > MOST_TURNS:
+            return 0
+        return int(extent) // each
 
     def __exit__(self, *_: object) -> None:
         self.rows.writer.depth = self.depth

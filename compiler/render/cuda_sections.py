@@ -2,7 +2,7 @@
 
 Sections are flat programs over arrays of their own. Whole blocks are given to arrays, so that each array starts at the
 beginning of a block and can be read by vectors: the number of a block tells its array, by a walk over their lengths
-that all threads of the block do alike. Arrays of one form share its code. `stop` counts elements with every length
+that all its threads do alike (`array_of`). Arrays of one form share its code. `stop` counts elements with every length
 rounded up to whole blocks (`rounded`), so the launch has as many blocks as the walk gives out.
 """
 
@@ -48,35 +48,22 @@ def write_sections(writer: Writer, kernel: KernelIR) -> Launch:
 
 def _write_form(writer: Writer, section: Section, number: int, first: int) -> None:
     width = len(section.parameters)
-    slots = [f"s{number}_{slot}" for slot in range(width)]
+    starts = range(first, first + section.count * width, width)
     names = [each.name for each in section.parameters]
     length = names.index(section.axes[0].extent) if section.axes else -1
+    lengths = ", ".join(f"a{start + length}" if length >= 0 else "1" for start in starts)
     writer.line(f"# section {number}: {section.count} of one form")
-    writer.line(f"mine_{number} = False")
-    writer.line(f"begin_{number} = 0")
-    for slot in slots:
-        writer.line(f"{slot} = a{first}")
-    for turn in range(section.count):
-        at = first + turn * width
-        lap = f"lap_{number}_{turn}"
-        writer.line(f"{lap} = " + (f"quotient_of(a{at + length} + {ITEMS - 1}, {ITEMS})" if length >= 0 else "1"))
-        writer.line(f"if place >= 0 and place < {lap}:")
-        with writer:
-            writer.line(f"mine_{number} = True")
-            for offset, slot in enumerate(slots):
-                writer.line(f"{slot} = a{at + offset}")
-            writer.line(f"begin_{number} = place * {ITEMS}")
-            writer.line("place = -1")
-        writer.line("if place >= 0:")
-        with writer:
-            writer.line(f"place -= {lap}")
-    writer.line(f"if mine_{number}:")
+    writer.line(f"turn_{number} = array_of(place, {ITEMS}, {lengths})")
+    writer.line(f"begin_{number} = block_of(place, {ITEMS}, {lengths}) * {ITEMS}")
+    writer.line(f"place = left_of(place, {ITEMS}, {lengths})")
+    writer.line(f"if turn_{number} >= 0:")
     with writer:
-        _write_body(writer, section, number, slots)
+        picked = [f"pick(turn_{number}, {', '.join(f'a{start + slot}' for start in starts)})" for slot in range(width)]
+        _write_body(writer, section, number, picked)
 
 
-def _write_body(writer: Writer, section: Section, number: int, slots: list[str]) -> None:
-    write_parameters(writer, section.parameters, slots)
+def _write_body(writer: Writer, section: Section, number: int, arguments: list[str]) -> None:
+    write_parameters(writer, section.parameters, arguments)
     for statement in section.prelude:
         Sequential(writer).statement(statement)
     if not section.axes:

@@ -31,11 +31,12 @@ from typing import Any
 from numpy import bool_, float32, float64
 
 from ..mathematics import library
+from . import arrays
 from . import block as threads
 from . import operators, pointers
 
 NAMES: dict[str, Any] = {
-    **pointers.FUNCTIONS, **threads.FUNCTIONS,
+    **pointers.FUNCTIONS, **threads.FUNCTIONS, **arrays.FUNCTIONS,
     "float32": float32, "float64": float64, "bool_": bool_, "inf": inf, "nan": nan,
     **library.FUNCTIONS, **operators.FUNCTIONS,
 }

@@ -18,6 +18,16 @@ from __future__ import annotations
 
 import ast
 
+MARKER = "unroll_this_loop"
+"""What the body of a loop ends with that is to be unrolled: a function of translate.py's making."""
+
+MARKED = "staticgraph: unroll"
+"""The text of the assembly that the marker becomes."""
+
+MOST_UNROLLED = 16
+"""Turns of a loop that is written out, where their number is in the text. LLVM by itself gives up on long bodies; but
+values stay in registers only where no loop is left."""
+
 
 def plain_loops(tree: ast.Module) -> ast.Module:
     """The same program, with while loops for those over ranges of a literal step."""
@@ -48,6 +58,8 @@ class _Loops(ast.NodeTransformer):
         value = ast.copy_location(ast.Name(following, ast.Load()), loop)
         element = ast.copy_location(ast.Assign([loop.target], value), loop)
         repeated.body = [element, *repeated.body, *loop.body]
+        if _turns(start, stop, step) <= MOST_UNROLLED:
+            repeated.body += [ast.copy_location(node, loop) for node in ast.parse(f"{MARKER}()").body]
         repeated.orelse = loop.orelse
         return head
 
@@ -64,3 +76,34 @@ def _range_of(loop: ast.For) -> tuple[ast.expr, ast.expr, int] | None:
         case ast.Call(ast.Name("range"), [start, stop, ast.UnaryOp(ast.USub(), ast.Constant(int(step)))], []) if step:
             return start, stop, -step
     return None
+
+
+def _turns(start: ast.expr, stop: ast.expr, step: int) -> float:
+    """How often a loop runs; infinity where the text does not say."""
+    match start, stop:
+        case ast.Constant(int(first)), ast.Constant(int(last)):
+            return len(range(first, last, step))
+    return float("inf")
+
+
+def unroll_marked(code: str) -> str:
+    """LLVM IR whose marked blocks, each the end of a loop, say that the loop is to be unrolled."""
+    if MARKED not in code:
+        return code
+    lines, waiting, count = [], False, 0
+    for line in code.splitlines():
+        if MARKED in line:
+            waiting = True
+            continue
+        if waiting and line.lstrip().startswith("br "):
+            count, waiting = count + 1, False
+            line += f", !llvm.loop !{_NUMBERS + count}"
+        lines.append(line)
+    lines.append(f'!{_NUMBERS} = !{{ !"llvm.loop.unroll.full" }}')
+    lines += [f"!{_NUMBERS + number} = distinct !{{ !{_NUMBERS + number}, !{_NUMBERS} }}"
+              for number in range(1, count + 1)]
+    return "\n".join(lines) + "\n"
+
+
+_NUMBERS = 900_000
+"""Metadata from here on is ours."""

@@ -19,11 +19,12 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from staticgraph.errors import DeviceError, VerificationError
 
-from .loops import plain_loops
+from .loops import MARKED, MARKER, plain_loops, unroll_marked
 
 Capability = tuple[int, int]
 """A GPU's compute capability, (9, 0) for Hopper."""
@@ -84,7 +85,7 @@ def _front_end(name: str, text: str, threads: int, filename: str) -> str:
 
     # without a file behind the name, tracebacks find the text here; no modification time: never looked up on disk
     linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
-    namespace: dict[str, Any] = {"__name__": name, "__file__": filename}
+    namespace: dict[str, Any] = {"__name__": name, "__file__": filename, MARKER: _marker()}
     try:
         exec(compile(plain_loops(ast.parse(text, filename)), filename, "exec"), namespace)
         return _intermediate_code(namespace[name], name, threads)
@@ -105,8 +106,26 @@ def _intermediate_code(function: Any, symbol: str, threads: int) -> str:
         compiler.kernel_fixup(entry, False)
         nvvm.set_launch_bounds(entry, threads)
         (code,) = result.library.llvm_strs
-    code = code.replace(entry.name, symbol)     # Numba's own name counts what was compiled before
+    code = unroll_marked(code.replace(entry.name, symbol))     # Numba's own name counts what was compiled before
     return re.sub(r'^@"?_ZN08NumbaEnv.*\n', "", code, flags=re.MULTILINE)     # an environment that kernels do without
+
+
+@cache
+def _marker() -> Any:
+    """The kernel function that marks a loop: an assembly comment, which `unroll_marked` takes out again."""
+    from llvmlite import ir
+    from numba.cuda import types
+
+    from ..mathematics.emit import leaf
+
+    def resolve() -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            builder.asm(ir.FunctionType(ir.VoidType(), []), MARKED, "", [], side_effect=True)
+            return context.get_dummy_value()
+
+        return types.void(), generate
+
+    return leaf(MARKER, resolve, 0, "The loop whose body ends here is to be unrolled.")
 
 
 def _back_end(name: str, code: str, capability: Capability) -> Translated:

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from staticgraph.runtime.cuda.loops import plain_loops
+from staticgraph.runtime.cuda.loops import MARKER, plain_loops
 from staticgraph.runtime.cuda.translate import translate
 
 from . import needs_compiler
@@ -38,7 +38,7 @@ def seen(tree: ast.Module, n: int) -> list[int]:
         found.append(value)
         return value
 
-    exec(compile(tree, "<loops>", "exec"), {"n": n, "step": 2, "see": see})
+    exec(compile(tree, "<loops>", "exec"), {"n": n, "step": 2, "see": see, MARKER: lambda: None})
     return found
 
 
