@@ -204,14 +204,14 @@ class CudaExecutable(Executable):
         self._arena.reserve(binding.arena_bytes, lambda: self._describe_arena(binding))
         self._staging.reserve(binding.staged_bytes)
         prepared.status = self._staging.view(binding.status, (STATUS_SLOTS,), np.dtype(np.int64))
-        prepared.status[:] = 0     # other bindings have other things there
+        prepared.status[:] = 0     # other bindings have other things there, on the device too
+        self._device.call("cuMemsetD8Async", self._arena.address + binding.status, 0, STATUS_BYTES,
+                          self._stream.handle)
         generation = self._arena.generation, self._staging.generation
         if prepared.generation == generation:
             return
         prepared.graphs.clear()
         binding.settle(self._arena.address)
-        self._device.call("cuMemsetD8Async", self._arena.address + binding.status, 0, STATUS_BYTES,
-                          self._stream.handle)
         prepared.inputs = [None if place is None or not place.staged else
                            self._staging.view(place.offset, place.shape, place.dtype) for place in binding.inputs]
         prepared.outputs = [None if place is None or not place.staged else

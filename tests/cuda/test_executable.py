@@ -206,6 +206,24 @@ def test_reports_do_not_outlive_a_change_of_sizes(gpu: FakeDriver) -> None:
         assert np.array_equal(executable(x, [0] * count), x)
 
 
+def test_updates_are_written_after_a_change_of_sizes(gpu: FakeDriver) -> None:
+    """A program without checks is not told its status, yet its updates look at the block."""
+    storage = state(np.zeros(4))
+    program = on_cuda(make(
+        inputs=(InputSpec("x", "float32", (BATCH,)),), outputs=(OutputSpec("float32", (BATCH,), 2),),
+        variables=(VariableSpec("w", "float32", (4,), written=True),),
+        buffers=(buffer("x", "input", (BATCH,)), buffer("w", "variable", (4,)), buffer("y", "output", (BATCH,)),
+                 buffer("new_w", "arena", (4,))),
+        kernels=(kernel("add_one"), kernel("copy")),
+        steps=(Step(0, at(0, 2), BATCH, reads=(0,), writes=(2,)), Step(0, at(1, 3), 4, reads=(1,), writes=(3,)),
+               Step(1, at(3, 1), 4, stage="commit", reads=(3,), writes=(1,))),
+        arena_bytes=64))
+    executable = load(program, [storage])
+    for turn, size in enumerate((4, 400, 4, 40, 400, 400, 4), 1):
+        x = np.full(size, -1, "float32")
+        assert np.array_equal(executable(x), x + 1) and np.array_equal(storage.read(), np.full(4, turn))
+
+
 def test_an_unknown_report_is_a_bug_of_the_kernel(gpu: FakeDriver) -> None:
     def report(memory: Any, blocks: int, threads: int, x: int, t: int, y: int, n: int, status: int, stop: int) -> None:
         memory.write(status, np.array([77]))
