@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from staticgraph.compiler.program import STATUS_SLOTS, Program
+from staticgraph.compiler.program import Program
 from staticgraph.errors import DeviceError
 from staticgraph.types import evaluate_size
 
@@ -32,7 +32,6 @@ from ..memory import Memory, address_of, measure
 from ..profile import Profile
 from ..report import explain
 from ..residence import VariableStorage
-from ..results import Results
 from .device import Event, Stream, find_device
 from .exchange import DeviceArray, DeviceView, view_of
 from .graph import Action, Graph
@@ -40,35 +39,12 @@ from .launch import LIBRARIES, KernelLauncher, Launcher, load_module
 from .layout import STATUS_BYTES, Binding, Layout
 from .loader import load_kernel
 from .memory import Arena, Block, Staging, rounded
+from .prepared import GRAPHS_KEPT, Prepared
 from .profile import measure_launches
 from .variables import Variables
 
-GRAPHS_KEPT = 8
-"""Graphs of one binding, where it needs one for each set of addresses of the caller's arrays."""
-
 Key = tuple[tuple[tuple[int, ...], str], ...]
 """The shape of each input, and how it comes: "host" | "device" | "copied"."""
-
-
-class Prepared:
-    """A binding with everything that its calls use again. `generation` is that of the memory which it points into."""
-
-    def __init__(self, binding: Binding, launchers: list[Launcher], dtypes: list[np.dtype[Any]]) -> None:
-        self.binding = binding
-        self.launchers = launchers
-        self.kinds = list(zip(binding.shapes, dtypes))
-        self.results = Results(tuple(binding.shapes), dtypes)
-        self.status: Array = np.zeros(0, np.int64)
-        self.generation = (-1, -1)
-        self.inputs: list[Array | None] = []
-        self.outputs: list[Array | None] = []
-        self.before: list[Action] = []
-        self.after: list[Action] = []
-        self.moving: list[tuple[str, int]] = []
-        self.movers: list[KernelLauncher] = []
-        self.rigid = False
-        self.graphs: dict[tuple[int, ...], Graph] = {}
-        self.addresses: tuple[int, ...] = ()
 
 
 class CudaExecutable(Executable):
@@ -182,62 +158,22 @@ class CudaExecutable(Executable):
             make = LIBRARIES.get(kernel.library)
             launcher = make(self._device, kernel, launching) if make is not None else None
             launchers.append(launcher or KernelLauncher(self._device, self._modules[step.kernel], launching))
-        prepared = Prepared(binding, launchers, [np.dtype(spec.dtype) for spec in self._program.outputs])
-        prepared.moving = [("input", index) for index, place in enumerate(binding.inputs) if place is None]
-        if not self._results_here:
-            prepared.moving += [("output", index) for index in range(len(self._program.outputs))]
-        told = {step for group in prepared.moving for step in binding.steps_of(group)}
-        for launching, launcher in zip(binding.launches, launchers):
-            if launching.step in told:
-                if isinstance(launcher, KernelLauncher):
-                    prepared.movers.append(launcher)
-                else:
-                    prepared.rigid = True
-        moving_inputs = any(place is None for place in binding.inputs)
-        if self._early or self._late or self._copies:
-            prepared.rigid = prepared.rigid or moving_inputs or not self._results_here
-        return prepared
+        aliases = bool(self._early or self._late or self._copies)
+        return Prepared(self._device, self._program, binding, launchers, aliases, self._results_here)
 
     def _settle(self, prepared: Prepared) -> None:
         """Make room in the arena and in pinned memory, and point into them."""
         binding = prepared.binding
         self._arena.reserve(binding.arena_bytes, lambda: self._describe_arena(binding))
         self._staging.reserve(binding.staged_bytes)
-        prepared.status = self._staging.view(binding.status, (STATUS_SLOTS,), np.dtype(np.int64))
-        prepared.status[:] = 0     # other bindings have other things there, on the device too
+        prepared.settle(self._arena, self._staging)
         self._device.call("cuMemsetD8Async", self._arena.address + binding.status, 0, STATUS_BYTES,
                           self._stream.handle)
-        generation = self._arena.generation, self._staging.generation
-        if prepared.generation == generation:
-            return
-        prepared.graphs.clear()
-        binding.settle(self._arena.address)
-        prepared.inputs = [None if place is None or not place.staged else
-                           self._staging.view(place.offset, place.shape, place.dtype) for place in binding.inputs]
-        prepared.outputs = [None if place is None or not place.staged else
-                            self._staging.view(place.offset, place.shape, place.dtype) for place in binding.outputs]
-        prepared.before, prepared.after = self._transfers(binding)
-        prepared.generation = generation
 
     def _describe_arena(self, binding: Binding) -> str:
         memory = measure(self._program, binding.sizes, 0)
         return (f"the intermediate results, inputs and results of this program (at their peak: arena {memory.arena}, "
                 f"inputs {memory.inputs}, results {memory.outputs})")
-
-    def _transfers(self, binding: Binding) -> tuple[list[Action], list[Action]]:
-        """The copies between pinned memory and the device, before and after the kernels."""
-        inputs_end = binding.status + (STATUS_BYTES if self._checked else 0)
-        results_start = binding.status if self._checked else binding.status + STATUS_BYTES
-        device, host, call = self._arena.address, self._staging.address, self._device.call
-
-        def bring(stream: int) -> None:
-            call("cuMemcpyHtoDAsync_v2", device, host, inputs_end, stream)
-
-        def take(stream: int) -> None:
-            call("cuMemcpyDtoHAsync_v2", host + results_start, device + results_start,
-                 binding.staged_bytes - results_start, stream)
-
-        return [bring] * (inputs_end > 0), [take] * (binding.staged_bytes > results_start)
 
     def _run(self, prepared: Prepared, arrays: Sequence[Array | DeviceView]) -> list[Any]:
         """All that happens between two looks at the clock: inputs in, graph, results out."""
@@ -294,7 +230,7 @@ class CudaExecutable(Executable):
         if graph is not None and prepared.addresses == addresses:
             return graph
         if prepared.addresses != addresses:
-            self._point(prepared, addresses)
+            prepared.point(addresses)
             if graph is not None and not prepared.rigid:
                 del prepared.graphs[key]     # back again once all of it is as it should be
                 graph.move()
@@ -306,14 +242,9 @@ class CudaExecutable(Executable):
         prepared.graphs[key] = graph
         return graph
 
-    def _point(self, prepared: Prepared, addresses: tuple[int, ...]) -> None:
-        for group, address in zip(prepared.moving, addresses):
-            prepared.binding.point(group, address)
-        prepared.addresses = addresses
-
     def _run_step_by_step(self, prepared: Prepared, addresses: tuple[int, ...]) -> None:
         """Without a graph, waiting after each kernel, so that an error names the one that it comes from."""
-        self._point(prepared, addresses)
+        prepared.point(addresses)
         numbers = {id(launcher): each.step for launcher, each in zip(prepared.launchers, prepared.binding.launches)}
         for action in self._actions(prepared):
             number = numbers.get(id(getattr(action, "__self__", None)))
