@@ -30,7 +30,7 @@ from ..convert import Array, as_input
 from ..executable import BINDINGS_KEPT, Executable, dtype_given, plan_copies
 from ..memory import Memory, address_of, measure
 from ..profile import Profile
-from ..report import explain
+from ..report import explain, section
 from ..residence import VariableStorage
 from .device import Event, Stream, find_device
 from .exchange import DeviceArray, DeviceView, view_of
@@ -38,10 +38,13 @@ from .graph import Action, Graph
 from .launch import LIBRARIES, KernelLauncher, Launcher, load_module
 from .layout import STATUS_BYTES, Binding, Layout
 from .loader import load_kernel
-from .memory import Arena, Block, Staging, rounded
+from .matmul import make_matmul
+from .memory import Arena, Block, Staging, Workspace, rounded
 from .prepared import GRAPHS_KEPT, Prepared
 from .profile import measure_launches
 from .variables import Variables
+
+LIBRARIES["matmul"] = make_matmul
 
 Key = tuple[tuple[tuple[int, ...], str], ...]
 """The shape of each input, and how it comes: "host" | "device" | "copied"."""
@@ -71,6 +74,7 @@ class CudaExecutable(Executable):
             self._event = Event(device)
             self._arena = Arena(device)
             self._staging = Staging(device)
+            self._workspace = Workspace(device)
             self._constants = self._upload_constants()
 
     def _upload_constants(self) -> list[int]:
@@ -104,8 +108,6 @@ class CudaExecutable(Executable):
                 prepared = self._prepare(arrays, args)
                 self._variables.settle()
                 results = self._run(prepared, arrays)
-                if self._writes:
-                    self._variables.wrote()
         finally:
             while held:
                 held -= 1
@@ -155,9 +157,9 @@ class CudaExecutable(Executable):
         for launching in binding.launches:
             step = self._program.steps[launching.step]
             kernel = self._program.kernels[step.kernel]
-            make = LIBRARIES.get(kernel.library)
-            launcher = make(self._device, kernel, launching) if make is not None else None
-            launchers.append(launcher or KernelLauncher(self._device, self._modules[step.kernel], launching))
+            own = KernelLauncher(self._device, self._modules[step.kernel], launching)
+            make = LIBRARIES.get(kernel.library.partition(":")[0])
+            launchers.append(make(own, kernel, self._workspace) if make is not None else own)
         aliases = bool(self._early or self._late or self._copies)
         return Prepared(self._device, self._program, binding, launchers, aliases, self._results_here)
 
@@ -187,6 +189,8 @@ class CudaExecutable(Executable):
                 self._run_step_by_step(prepared, addresses)
             else:
                 self._graph(prepared, addresses).launch()
+            if self._writes:
+                self._variables.wrote()     # whatever becomes of the call, the device has what is right from here on
             for result, place in zip(results, binding.outputs):
                 if place is not None and not place.staged:
                     self._device.must("cuMemcpyDtoHAsync_v2", address_of(result), self._arena.address + place.offset,
@@ -237,14 +241,20 @@ class CudaExecutable(Executable):
         if graph is None:
             if len(prepared.graphs) >= GRAPHS_KEPT:
                 del prepared.graphs[next(iter(prepared.graphs))]
+            self._prepare_launches(prepared)
             graph = Graph(self._device, self._stream, list(self._actions(prepared)), prepared.movers)
         prepared.graphs.pop(key, None)
         prepared.graphs[key] = graph
         return graph
 
+    def _prepare_launches(self, prepared: Prepared) -> None:
+        for launcher in prepared.launchers:
+            launcher.prepare(self._stream.handle)
+
     def _run_step_by_step(self, prepared: Prepared, addresses: tuple[int, ...]) -> None:
         """Without a graph, waiting after each kernel, so that an error names the one that it comes from."""
         prepared.point(addresses)
+        self._prepare_launches(prepared)
         numbers = {id(launcher): each.step for launcher, each in zip(prepared.launchers, prepared.binding.launches)}
         for action in self._actions(prepared):
             number = numbers.get(id(getattr(action, "__self__", None)))
@@ -332,11 +342,23 @@ class CudaExecutable(Executable):
         device = self._device
         capability = "{}.{}".format(*device.compute_capability)
         return explain(self._program, self._kernels, self.memory,
-                       f"device: cuda:{device.index}, {device.name}, compute capability {capability}")
+                       f"device: cuda:{device.index}, {device.name}, compute capability {capability}"
+                       f"{self._explain_libraries()}")
+
+    def _explain_libraries(self) -> str:
+        """What took the place of kernels in the last call."""
+        prepared = self._bindings.get(self._last) if self._last is not None else None
+        if prepared is None:
+            return ""
+        table = section("library routines, in the last call", ("step", "kernel", "runs"), (
+            (str(launching.step), self._program.kernels[self._program.steps[launching.step].kernel].name,
+             launcher.remark)
+            for launching, launcher in zip(prepared.binding.launches, prepared.launchers) if launcher.remark))
+        return f"\n\n{table}" if table else ""
 
     @property
     def memory(self) -> Memory:
         """Bytes held on the device: as formulas of the symbolic sizes, and for the last call."""
         prepared = self._bindings.get(self._last) if self._last is not None else None
-        return measure(self._program, prepared.binding.sizes if prepared is not None else None, self._arena.nbytes,
-                       self._staging.nbytes)
+        return measure(self._program, prepared.binding.sizes if prepared is not None else None,
+                       self._arena.nbytes + self._workspace.nbytes, self._staging.nbytes)

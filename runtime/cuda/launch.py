@@ -2,7 +2,8 @@
 
 A step is put into a stream by its *launcher*, an object with `launch(stream)`. Usually that launches the step's kernel.
 A kernel that names a library routine may get a launcher from `LIBRARIES` instead, which puts that routine's own kernels
-into the stream. `launch` may be called while the stream captures, so it must not allocate or wait for anything.
+into the stream. `launch` may be called while the stream captures, so it must not allocate or wait for anything; what
+has to, `prepare` does, which is called before, once all addresses are known.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from staticgraph.errors import DeviceError
 from .device import Device
 from .driver import WRONG_CODE, DriverError, dotted, too_old
 from .layout import Launching
+from .memory import Workspace
 
 
 class Code(Protocol):
@@ -37,19 +39,18 @@ class Code(Protocol):
 
 
 class Launcher(Protocol):
-    """Puts one step into a stream. `movable`: its addresses can be changed in a graph (see `graph`)."""
+    """Puts one step into a stream. `movable`: its addresses can be changed in a graph (see `graph`). `remark` tells
+    what it runs, and why, where there was a choice."""
 
     @property
     def movable(self) -> bool: ...
 
+    @property
+    def remark(self) -> str: ...
+
+    def prepare(self, stream: int) -> None: ...
+
     def launch(self, stream: int) -> None: ...
-
-
-MakeLauncher = Callable[[Device, Kernel, Launching], Launcher | None]
-
-LIBRARIES: dict[str, MakeLauncher] = {}
-"""By `Kernel.library`: what makes a launcher from the parameters of a step, which it reads at each `launch` (they may
-change in between). It gives None where the kernel's own text shall run, say because the library is not installed."""
 
 
 class Module:
@@ -111,21 +112,33 @@ class KernelLauncher:
     movable = True
 
     def __init__(self, device: Device, module: Module, launching: Launching) -> None:
-        self._device = device
+        self.device = device
+        self.launching = launching
+        self.remark = ""
         self._module = module     # kept alive
-        self._launching = launching
         self._launch: Any = device.driver.library.cuLaunchKernel
+
+    def prepare(self, stream: int) -> None:
+        """There is nothing to do before."""
 
     def launch(self, stream: int) -> None:
         """Put it into the stream."""
-        each = self._launching
+        each = self.launching
         code = self._launch(self._module.function, each.blocks, 1, 1, each.threads, 1, 1, 0, stream,
                             ctypes.addressof(each.parameters), None)
         if code:
-            self._device.fail("cuLaunchKernel", code)
+            self.device.fail("cuLaunchKernel", code)
 
     def node_parameters(self) -> NodeParameters:
         """The same as the parameters of a node of a graph."""
-        each = self._launching
+        each = self.launching
         return NodeParameters(self._module.function, each.blocks, 1, 1, each.threads, 1, 1, 0,
                               ctypes.addressof(each.parameters), None)
+
+
+MakeLauncher = Callable[[KernelLauncher, Kernel, Workspace], Launcher]
+
+LIBRARIES: dict[str, MakeLauncher] = {}
+"""By the first word of `Kernel.library`: what makes the launcher of a step. It is given the one that runs the kernel's
+own text, with the parameters of the step (they may change before each `launch`), and gives it back where that is what
+shall run, say because the library is not installed."""

@@ -26,6 +26,10 @@ GRAIN = 256
 """Bytes; every place starts at a multiple, which suits all vector accesses and copies."""
 
 
+WORKSPACE_BYTES = 2**25
+"""Bytes; what the vendor advises for cuBLAS on its larger GPUs."""
+
+
 def rounded(nbytes: int) -> int:
     """Bytes rounded up to the grain."""
     return -(-nbytes // GRAIN) * GRAIN
@@ -96,6 +100,23 @@ class Arena:
                 raise
             self._block = Block(self._device, nbytes, what)
         self.address, self.nbytes = self._block.address, self._block.nbytes
+
+
+class Workspace:
+    """Device memory that the library routines of an executable, which run one after the other, use for themselves:
+    `address`, `nbytes`. There is none before it is first asked for, and it never moves."""
+
+    def __init__(self, device: Device) -> None:
+        self.nbytes = 0
+        self.address = 0
+        self._device = device
+        self._block: Block | None = None
+
+    def reserve(self) -> None:
+        """Make sure that it is there."""
+        if self._block is None:
+            self._block = Block(self._device, WORKSPACE_BYTES, "the workspace of library routines")
+            self.address, self.nbytes = self._block.address, WORKSPACE_BYTES
 
 
 class Staging:

@@ -15,7 +15,6 @@ import staticgraph as sg
 from staticgraph.compiler.program import InputSpec, OutputSpec, Step, VariableSpec
 from staticgraph.errors import DeviceError, OutOfMemoryError, OutOfRangeError, ShapeError, VerificationError
 from staticgraph.runtime.cuda import launch, layout
-from staticgraph.runtime.cuda.device import Device
 from staticgraph.runtime.cuda.launch import KernelLauncher
 from staticgraph.runtime.executable import BINDINGS_KEPT, Executable, load
 from staticgraph.types import Dim
@@ -332,12 +331,17 @@ class Library:
     """Does what add_one does, by a kernel of its own."""
 
     movable = False
+    remark = "copies"
     made: list[Library] = []
 
-    def __init__(self, where: Device, kernel: Any, launching: Any) -> None:
-        self.device = where
-        self.launching = launching
+    def __init__(self, otherwise: KernelLauncher, kernel: Any, workspace: Any) -> None:
+        self.device = otherwise.device
+        self.launching = otherwise.launching
+        self.prepared = 0
         Library.made.append(self)
+
+    def prepare(self, stream: int) -> None:
+        self.prepared += 1
 
     def launch(self, stream: int) -> None:
         addresses = self.launching.values()
@@ -361,13 +365,13 @@ def test_a_library_may_take_the_place_of_a_kernel(gpu: FakeDriver, library: Call
     executable = library()
     for x in (ramp(5), ramp(5) * 3):
         assert np.array_equal(executable(x), x) and gpu.launched == []
-    assert len(Library.made) == 1 and gpu.count("cuMemcpyDtoDAsync_v2") == 1     # captured once
+    assert len(Library.made) == 1 and Library.made[0].prepared == gpu.count("cuMemcpyDtoDAsync_v2") == 1
     Library.made.clear()
 
 
 def test_a_library_that_declines_leaves_the_kernel(gpu: FakeDriver, library: Callable[..., Executable],
                                                    monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(launch.LIBRARIES, "copying", lambda *arguments: None)
+    monkeypatch.setitem(launch.LIBRARIES, "copying", lambda otherwise, kernel, workspace: otherwise)
     assert np.array_equal(library()(ramp(5)), ramp(5) + 1)
 
 
