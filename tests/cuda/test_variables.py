@@ -12,6 +12,7 @@ import pytest
 import staticgraph as sg
 from staticgraph.compiler.program import InputSpec, OutputSpec, Program, Step, VariableSpec
 from staticgraph.errors import DeviceError, OutOfRangeError
+from staticgraph.runtime.cuda.device import Stream
 from staticgraph.runtime.executable import load
 from staticgraph.tensor import VariableState
 from tests.runtime.programs import ADD_ONE, COPY, at, buffer, counter_program, make, pick_and_update_program
@@ -185,6 +186,25 @@ def test_two_variables_of_one_executable_keep_apart(gpu: FakeDriver) -> None:
         one.assign(np.full(4, 50, "float32"))
         assert np.array_equal(two.read(), np.full(4, turn + 1))
         assert np.array_equal(count_one(), np.full(4, 50))
+
+
+def test_an_interrupted_wait_leaves_no_doubt(gpu: FakeDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while the device works: the update has been made, and everybody finds it."""
+    storage = state(np.zeros(4))
+    count, here = load(on_cuda(counter_program()), [storage]), load(reader_program(), [storage])
+    usual = Stream.synchronize
+
+    def interrupted(self: Stream) -> None:
+        usual(self)
+        raise KeyboardInterrupt
+
+    count()
+    for turn in range(1, 4):
+        storage.read()     # so that the array of the host is up to date before the call
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Stream, "synchronize", interrupted)
+            count()
+        assert np.array_equal(here(), np.full(4, 2 * turn + 1)) and np.array_equal(count(), np.full(4, 2 * turn))
 
 
 def test_a_value_on_a_lost_device_is_lost(gpu: FakeDriver) -> None:
