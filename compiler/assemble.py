@@ -7,7 +7,7 @@ shares those with equal text, and gives every temporary its place in the arena.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,11 +62,11 @@ class _Draft:
 class Assembler:
     """See the module docstring."""
 
-    def __init__(self, schedule: Schedule, target: Target) -> None:
+    def __init__(self, schedule: Schedule, target: Target, options: Mapping[str, Any]) -> None:
         self.schedule = schedule
         self.fused = schedule.fused
         self.target = target
-        self.backend = backend_for(target)
+        self.backend = backend_for(target, options)
         self.style = self.backend.style
         self.checks: list[Check] = []
         self.check_numbers: dict[Tensor, int] = {}
@@ -172,15 +172,17 @@ class Assembler:
                               Place(node, offset, strides), self.source_buffer, self.style)]
 
     def _draft_matmul(self, node: Tensor) -> None:
-        a, b = (self._view(operand) for operand in node.inputs)
+        a, b, *bias = (self._view(operand) for operand in node.inputs)
         batch = product(node.shape[:-2])
         m, n, k = node.shape[-2], node.shape[-1], node.inputs[0].shape[-1]
-        kernel, extent = self.backend.matmul(str(node.dtype), batch, m, n)
+        epilogue = (("bias",) if bias else ()) + tuple(filter(None, [node.attrs.get("activation", "")]))
+        kernel, extent = self.backend.matmul(str(node.dtype), batch, m, n, epilogue)
         sizes = [batch, m, n, k, *self._matrix_strides(node.inputs[0], a), *self._matrix_strides(node.inputs[1], b)]
         size = node.dtype.itemsize
         arguments = [Argument("buffer", self.source_buffer(a.base), a.offset * size),
                      Argument("buffer", self.source_buffer(b.base), b.offset * size),
-                     Argument("buffer", self.buffer_of(node)), *(Argument("size", each) for each in sizes)]
+                     Argument("buffer", self.buffer_of(node)), *(Argument("size", each) for each in sizes),
+                     *(Argument("buffer", self.source_buffer(view.base), view.offset * size) for view in bias)]
         self._library(Call(kernel, arguments, extent), {self.buffer_of(node)}, node, 2 * batch * m * n * k)
 
     def _library(self, call: Call, writes: set[int], node: Tensor, flops: Size = 0) -> None:

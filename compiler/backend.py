@@ -7,9 +7,9 @@ many parallel iterations each takes, and may cut a lowered section into several.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from staticgraph.tensor import Tensor
 from staticgraph.types import Size, product
@@ -62,8 +62,8 @@ class Backend(Protocol):
     def section_length(self, length: Size) -> Size:
         """What one array of a merged kernel adds to its extent."""
 
-    def matmul(self, dtype: str, batch: Size, m: Size, n: Size) -> tuple[Rendered, Size]:
-        """The kernel of a product, and its parallel iterations."""
+    def matmul(self, dtype: str, batch: Size, m: Size, n: Size, epilogue: tuple[str, ...]) -> tuple[Rendered, Size]:
+        """The kernel of a product and what follows it ("bias", an activation), and its parallel iterations."""
 
     def argsort(self, dtype: str, descending: bool) -> Rendered: ...
 
@@ -77,8 +77,9 @@ class CpuBackend:
     guards_commits = False
     most_arguments = 2**20
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, options: Mapping[str, Any]) -> None:
         self.target = target
+        self.options = options
 
     def render(self, kernel: KernelIR) -> Rendered:
         return Rendered(kernel.name, cpu.render(kernel))
@@ -92,7 +93,8 @@ class CpuBackend:
     def section_length(self, length: Size) -> Size:
         return length
 
-    def matmul(self, dtype: str, batch: Size, m: Size, n: Size) -> tuple[Rendered, Size]:
+    def matmul(self, dtype: str, batch: Size, m: Size, n: Size, epilogue: tuple[str, ...]) -> tuple[Rendered, Size]:
+        assert not epilogue, "there is no such kernel on the CPU"
         return Rendered(*cpu_matmul.render_matmul(dtype, self.target)), batch * m
 
     def argsort(self, dtype: str, descending: bool) -> Rendered:
@@ -109,8 +111,9 @@ class CudaBackend:
     guards_commits = True
     most_arguments = 128    # more of them in one kernel do not fit its registers
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, options: Mapping[str, Any]) -> None:
         self.target = target
+        self.options = options
 
     def render(self, kernel: KernelIR) -> Rendered:
         # Symbols of PTX are ASCII; names of ops, which are in the kernel's, need not be.
@@ -131,9 +134,12 @@ class CudaBackend:
     def section_length(self, length: Size) -> Size:
         return cuda_sections.rounded(length)
 
-    def matmul(self, dtype: str, batch: Size, m: Size, n: Size) -> tuple[Rendered, Size]:
-        library = "matmul" if dtype.startswith("float") else ""
-        return Rendered(*cuda_matmul.render_matmul(dtype), library), cuda_matmul.tile_count(batch, m, n)
+    def matmul(self, dtype: str, batch: Size, m: Size, n: Size, epilogue: tuple[str, ...]) -> tuple[Rendered, Size]:
+        library = ""
+        if dtype.startswith("float"):
+            tf32 = ("tf32",) if self.options.get("tf32") and dtype == "float32" else ()
+            library = ":".join(("matmul", *tf32, *epilogue))
+        return Rendered(*cuda_matmul.render_matmul(dtype, epilogue), library), cuda_matmul.tile_count(batch, m, n)
 
     def argsort(self, dtype: str, descending: bool) -> Rendered:
         return Rendered(*cuda_sort.render_argsort(dtype, descending))
@@ -152,11 +158,11 @@ class CudaBackend:
                     cuda_scatter.thread_count(size, before, after))
 
 
-BACKENDS: dict[str, Callable[[Target], Backend]] = {"cpu": CpuBackend, "cuda": CudaBackend}
+BACKENDS: dict[str, Callable[[Target, Mapping[str, Any]], Backend]] = {"cpu": CpuBackend, "cuda": CudaBackend}
 
 
-def backend_for(target: Target) -> Backend:
-    return BACKENDS[target.device](target)
+def backend_for(target: Target, options: Mapping[str, Any]) -> Backend:
+    return BACKENDS[target.device](target, options)
 
 
 def guarded(lowered: Lowered) -> Lowered:

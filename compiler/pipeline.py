@@ -23,6 +23,7 @@ from staticgraph.rewrite import simplify, stabilise
 from staticgraph.tensor import Tensor, describe_line, toposort
 from staticgraph.types import learnable_symbols, maximum_size, size_symbols
 
+from .absorb import absorb
 from .assemble import Assembler
 from .decompose import decompose, settle
 from .fusion import fuse, update_cone
@@ -46,14 +47,19 @@ def _settle(outputs: list[Tensor]) -> tuple[list[Tensor], list[str]]:
 
 PASSES: tuple[tuple[str, GraphPass], ...] = (
     ("stabilise", stabilise),
+    ("absorb", absorb),
     ("decompose", _decompose),
     ("simplify", simplify),
     ("settle", _settle),
 )
 """What happens to the graph, in order."""
 
-OPTIONS: dict[str, Any] = {"stabilise": True, "results": "host"}
-"""Known options with their defaults. `results` says where the runtime leaves them: "host" | "device"."""
+ONLY_ON = {"absorb": "cuda"}
+"""Passes for one device."""
+
+OPTIONS: dict[str, Any] = {"stabilise": True, "results": "host", "tf32": False}
+"""Known options with their defaults. `results` says where the runtime leaves them: "host" | "device". `tf32`: float32
+products on a GPU may round their factors to 10 bits of mantissa, which its tensor cores multiply many times faster."""
 
 
 @dataclass(eq=False)
@@ -85,6 +91,8 @@ def compile_graph(compilation: Compilation) -> Program:
     for name, graph_pass in PASSES:
         if name == "stabilise" and not compilation.options.get("stabilise", True):
             continue
+        if ONLY_ON.get(name, compilation.target.device) != compilation.target.device:
+            continue
         roots = _run_pass(name, graph_pass, roots, compilation, debug)
     return _back_end(compilation, roots, guards, debug)
 
@@ -98,7 +106,7 @@ def _run_pass(name: str, graph_pass: GraphPass, roots: list[Tensor], compilation
         if old.dtype != new.dtype or old.ndim != new.ndim:
             raise VerificationError(f"pass '{name}' turned {old.type} into {new.type}")
     if enabled():
-        verify_graph(after, primitive=name != "stabilise")
+        verify_graph(after, primitive=name not in ("stabilise", "absorb"))
     record = PassRecord(name, before, len(toposort(after)), seconds, tuple(remarks))
     compilation.records.append(record)
     compilation.graphs[name] = after
@@ -121,7 +129,7 @@ def _back_end(compilation: Compilation, roots: list[Tensor], guards: list[Guard]
         verify_schedule(schedule)
     middle = time.perf_counter()
     compilation.records.append(PassRecord("fuse", len(order), len(schedule.steps), middle - started))
-    parts = Assembler(schedule, compilation.target).run()
+    parts = Assembler(schedule, compilation.target, compilation.options).run()
     compilation.records.append(PassRecord("lower", len(schedule.steps), len(parts.kernels),
                                           time.perf_counter() - middle))
     written = set(compilation.updates)

@@ -28,11 +28,13 @@ def tile_count(batch: Size, m: Size, n: Size) -> Size:
     return batch * floor_divide(m + (TILE - 1), TILE) * floor_divide(n + (TILE - 1), TILE)
 
 
-def render_matmul(dtype: str) -> tuple[str, str, Launch]:
-    """Name, text and launch of the kernel."""
-    name = f"matmul_{dtype}"
+def render_matmul(dtype: str, epilogue: tuple[str, ...] = ()) -> tuple[str, str, Launch]:
+    """Name, text and launch of the kernel. `epilogue` is what becomes of an element before it is stored: "bias" (the
+    address of the vector is one more argument), then "relu" or "gelu" (the tanh form)."""
+    name = "_".join(("matmul", dtype, *epilogue))
     writer = Writer()
-    writer.line(f"def {name}({', '.join(f'a{slot}' for slot in range(13))}, stop):")
+    arguments = 13 + ("bias" in epilogue)
+    writer.line(f"def {name}({', '.join(f'a{slot}' for slot in range(arguments))}, stop):")
     with writer:
         _write_setup(writer, dtype)
         writer.line(f"for start in range(0, k, {SLICE}):")
@@ -43,7 +45,7 @@ def render_matmul(dtype: str) -> tuple[str, str, Launch]:
             with writer:
                 _write_products(writer, dtype)
             writer.line("barrier()")
-        _write_stores(writer)
+        _write_stores(writer, dtype, epilogue)
     return name, header(writer.text(), LANGUAGE) + writer.text(), Launch(THREADS, 1)
 
 
@@ -104,10 +106,23 @@ def multiply_add(dtype: str, a: str, b: str, c: str) -> str:
     return f"{c} or ({a} and {b})" if dtype == "bool" else typed(f"{c} + {a} * {b}", dtype)
 
 
-def _write_stores(writer: Writer) -> None:
+def _write_stores(writer: Writer, dtype: str, epilogue: tuple[str, ...]) -> None:
+    if "bias" in epilogue:
+        writer.line(f"bias = input_{dtype}(a13)")
     writer.line("place = (item * m + row + y) * n + column + x")
     for i in range(EACH):
         for j in range(EACH):
             writer.line(f"if row + y + {i} < m and column + x + {j} < n:")
             with writer:
-                writer.line(f"c[place + {i} * n + {j}] = c{i}{j}")
+                value = f"c{i}{j} + bias[column + x + {j}]" if "bias" in epilogue else f"c{i}{j}"
+                writer.line(f"c[place + {i} * n + {j}] = {activated(dtype, value, epilogue)}")
+
+
+def activated(dtype: str, value: str, epilogue: tuple[str, ...]) -> str:
+    if "relu" in epilogue:
+        return f"maximum({value}, {dtype}(0))"
+    if "gelu" in epilogue:     # z * sigmoid(2 u) is z * (1 + tanh(u)) / 2
+        z = f"({value})"
+        inner = f"{z} + {dtype}(0.044715) * {z} * {z} * {z}"
+        return f"{z} * sigmoid({dtype}(1.5957691216057308) * ({inner}))"
+    return value

@@ -1,0 +1,126 @@
+"""Products with what follows them: ``relu(a @ b + bias)`` as one node, for devices whose product kernels can do that.
+
+Comes in: the stabilised graph. Goes out: the same meaning, where a product, a bias along its last axis and an
+activation are one `matmul_epilogue` (the vendor's library and our own tiled kernel apply them before they store). It is
+done only where nothing else reads what lies between; that a gradient asks for ``z > 0`` does no harm, since it is
+``relu(z) > 0``. A bias without an activation stays outside, where it costs nothing in the kernel that comes next,
+unless the sum is wanted itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from staticgraph import location
+from staticgraph.op import Inference, primitive, registry
+from staticgraph.rewrite.pattern import scalar_value
+from staticgraph.tensor import Tensor, build, describe, rebuild, toposort
+from staticgraph.types import TensorType
+
+FLOATS = ("float32", "float64")
+
+
+def _infer(context: Inference, a: TensorType, b: TensorType, *bias: TensorType, activation: str) -> TensorType:
+    return TensorType(a.dtype, (*a.shape[:-1], b.shape[-1]))
+
+
+def _meaning(a: Any, b: Any, *bias: Any, activation: str) -> Any:
+    product = np.matmul(a, b)
+    if bias:
+        product = product + bias[0]
+    if activation == "relu":
+        return np.maximum(product, 0)
+    if activation == "gelu":
+        return product * 0.5 * (1 + np.tanh(np.sqrt(2 / np.pi) * (product + 0.044715 * product**3)))
+    return product
+
+
+matmul_epilogue = primitive(
+    "matmul_epilogue", kind="contraction", doc="A product, a bias along its last axis, and an activation of the sum.",
+    infer=_infer, ref=_meaning)
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """A product and what is taken into it: `result` is the node that stands for all of it."""
+
+    product: Tensor
+    bias: Tensor | None
+    activation: str
+    before: Tensor
+    result: Tensor
+
+
+def absorb(outputs: list[Tensor]) -> tuple[list[Tensor], list[str]]:
+    """The outputs with epilogues in their products, and what was done."""
+    order, roots = toposort(outputs), frozenset(outputs)
+    users: dict[Tensor, list[Tensor]] = {}
+    for node in order:
+        for operand in node.inputs:
+            users.setdefault(operand, []).append(node)
+    parts: dict[Tensor, _Found] = {}     # the node that stands for all of it, and tests of the sum's sign
+    remarks: list[str] = []
+    for node in order:
+        found = _find(node, users, roots)
+        if found is not None:
+            parts[found.result] = found
+            parts.update({each: found for each in users.get(found.before, []) if found.activation})
+            remarks.append(f"{found.result.op.name} of {describe(found.result)} goes into the product before it")
+    done: dict[Tensor, Tensor] = {}
+    for node in order if parts else ():
+        if node in parts:
+            new = _absorbed(parts[node], done)
+            done[node] = new if node is parts[node].result else registry["greater"](new, done[node.inputs[1]])
+        else:
+            done[node] = rebuild(node, [done[each] for each in node.inputs])
+    return [done.get(each, each) for each in outputs], remarks
+
+
+def _find(node: Tensor, users: dict[Tensor, list[Tensor]], roots: frozenset[Tensor]) -> _Found | None:
+    if node.op.name != "matmul" or str(node.dtype) not in FLOATS or node in roots:
+        return None
+    total, bias = node, None
+    following = users.get(node, [])
+    if len(following) == 1 and following[0].op.name == "add":
+        bias = _bias(following[0], node)
+        total = following[0] if bias is not None else node
+    if total in roots:
+        return _Found(node, bias, "", total, total) if bias is not None else None
+    activated = [each for each in users.get(total, []) if _activation(each)]
+    others = [each for each in users.get(total, []) if each not in set(activated)]
+    if len(activated) != 1:
+        return None
+    activation = _activation(activated[0])
+    if others and not (activation == "relu" and all(_is_sign_test(each, total) for each in others)):
+        return None
+    return _Found(node, bias, activation, total, activated[0])
+
+
+def _bias(total: Tensor, product: Tensor) -> Tensor | None:
+    """The vector that is added along the last axis, or None."""
+    other = total.inputs[1] if total.inputs[0] is product else total.inputs[0]
+    if other is product or other.op.name != "broadcast_to":
+        return None
+    source = other.inputs[0]
+    while source.op.name == "reshape" and source.inputs[0].ndim == 1 and source.shape[-1] == source.inputs[0].shape[0]:
+        source = source.inputs[0]
+    return source if source.ndim == 1 and source.shape[0] == product.shape[-1] else None
+
+
+def _activation(node: Tensor) -> str:
+    if node.op.name == "relu":
+        return "relu"
+    return "gelu" if node.op.name == "gelu" and node.attrs["approximate"] == "tanh" else ""
+
+
+def _is_sign_test(node: Tensor, total: Tensor) -> bool:
+    return node.op.name == "greater" and node.inputs[0] is total and scalar_value(node.inputs[1]) == 0
+
+
+def _absorbed(found: _Found, done: dict[Tensor, Tensor]) -> Tensor:
+    inputs = [*found.product.inputs, *([] if found.bias is None else [found.bias])]
+    with location.using([*found.product.locations, *found.result.locations]):
+        return build(matmul_epilogue, [done[each] for each in inputs], {"activation": found.activation})
