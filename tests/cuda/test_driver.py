@@ -98,8 +98,8 @@ def test_an_old_driver(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_code_that_is_newer_than_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     code = programs.Code("//\n.version 9.0\n.target sm_90\n", b"", "add_one")
-    with using(FakeDriver(version=12040), monkeypatch):
-        monkeypatch.setattr(executable_module, "load_kernel", lambda kernel, capability: programs.Loaded(code))
+    with using(FakeDriver(version=12040), monkeypatch), monkeypatch.context() as patch:
+        patch.setattr(executable_module, "load_kernel", lambda kernel, capability: programs.Loaded(code))
         with pytest.raises(DeviceError) as caught:
             load(on_cuda(chain_program(2)))
     assert str(caught.value) == ("the NVIDIA driver is too old: it supports CUDA 12.4, and CUDA 13.0 or later is "
