@@ -27,7 +27,7 @@ WRONG_CODE = {200: "its machine code is of no known form", 209: "its machine cod
               223: "it needs the driver's compiler, which is missing"}
 """Codes that say that a module does not suit the driver or the device."""
 
-FATAL = frozenset((4, 46, 214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721))
+FATAL = frozenset((4, 214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721))
 """Codes after which the context is gone for good: nothing in it works any more, and its memory is lost."""
 
 _HANDLE, _OUT = c_void_p, POINTER(c_void_p)
