@@ -105,12 +105,12 @@ class Assembler:
     # Drafting steps.
 
     def _draft(self, step: PlannedStep) -> None:
-        work = step.work
+        work, guard = step.work, self._guards()
         if isinstance(work, Group):
             lowering = GroupLowering(work, self.fused, step.stored, self.source_buffer, self.check_of, self.style)
-            self._add(lowering.lower(), step.stage, self.fused.members(work))
+            self._add(lowering.lower(), step.stage, self.fused.members(work), guard)
         elif isinstance(work, CopyWork):
-            self._add(self._copy_work(work), step.stage, [work.like])
+            self._add(self._copy_work(work), step.stage, [work.like], guard)
         elif work.op.kind == "contraction":
             self._draft_matmul(work)
         elif work.op.kind == "sort":
@@ -120,7 +120,7 @@ class Assembler:
                 if isinstance(made, Call):
                     self._library(made, {self.buffer_of(work)}, work)
                 else:
-                    self._add(made, step.stage, [work])
+                    self._add(made, step.stage, [work], guard)
 
     def _copy_work(self, work: CopyWork) -> Lowered:
         strides = contiguous_strides(work.like.shape)
@@ -138,7 +138,7 @@ class Assembler:
         if node.op.kind == "scan":
             return [specials.scan(node, views, self.source_buffer, self.style)]
         if node.op.kind == "scatter":
-            return [self.backend.scatter(node, views, self.source_buffer)]
+            return [self.backend.scatter(node, views, self.source_buffer, self._guards())]
         if node.op.kind == "concat":
             return self._concat(node, views)
         if node.op.kind == "pad":
@@ -207,8 +207,7 @@ class Assembler:
                      Argument("buffer", scratch), Argument("size", node.shape[-1])]
         self._library(Call(kernel, arguments, rows), {self.buffer_of(node), scratch}, node)
 
-    def _add(self, lowered: Lowered, stage: str, nodes: Sequence[Tensor]) -> None:
-        guard = stage == "commit" and self._guards()
+    def _add(self, lowered: Lowered, stage: str, nodes: Sequence[Tensor], guard: bool) -> None:
         for piece in self.backend.pieces(lowered, self._scratch):
             part = guarded(piece) if guard else piece
             kernel, listing = self._rendered(KernelIR(kernel_name(part), (part.section,), part.lanes, guard))
@@ -216,8 +215,8 @@ class Assembler:
                                       list(nodes), part.flops, listing))
 
     def _guards(self) -> bool:
-        """Do steps that write variables have to look at the status? By now all checks are known."""
-        return self.backend.guards_commits and bool(self.checks)
+        """Does the next step have to look at the status? Only where a step before it checks something."""
+        return self.backend.guards_steps and bool(self.checks)
 
     def _rendered(self, kernel: KernelIR) -> tuple[Rendered, str]:
         """Source and listing of a verified kernel; equal kernels are verified and rendered once."""
@@ -241,7 +240,7 @@ class Assembler:
                 if lowered.flat:
                     flat.append((lowered, self.fused.members(step.work)))
                 else:
-                    self._add(lowered, "commit", self.fused.members(step.work))
+                    self._add(lowered, "commit", self.fused.members(step.work), self._guards())
         later = []
         for step in steps:
             if isinstance(step.work, CopyWork):
@@ -253,7 +252,7 @@ class Assembler:
         for some in self._batches(flat):
             self._add_sections(some)
         for lowered, nodes in later:
-            self._add(lowered, "commit", nodes)
+            self._add(lowered, "commit", nodes, self._guards())
 
     def _batches(self, parts: Sequence[tuple[Lowered, list[Tensor]]]) -> Iterator[list[tuple[Lowered, list[Tensor]]]]:
         """As many parts at a time as one kernel has arguments for."""

@@ -48,7 +48,7 @@ class Backend(Protocol):
     """See the module docstring."""
 
     style: Style
-    guards_commits: bool
+    guards_steps: bool
     most_arguments: int
 
     def render(self, kernel: KernelIR) -> Rendered: ...
@@ -67,14 +67,14 @@ class Backend(Protocol):
 
     def argsort(self, dtype: str, descending: bool) -> Rendered: ...
 
-    def scatter(self, node: Tensor, views: Sequence[View], buffer_of: BufferOf) -> Lowered | Call: ...
+    def scatter(self, node: Tensor, views: Sequence[View], buffer_of: BufferOf, guard: bool) -> Lowered | Call: ...
 
 
 class CpuBackend:
     """Steps run one by one and end with the first report, so that nothing needs a guard."""
 
     style = STYLES["cpu"]
-    guards_commits = False
+    guards_steps = False
     most_arguments = 2**20
 
     def __init__(self, target: Target, options: Mapping[str, Any]) -> None:
@@ -100,15 +100,15 @@ class CpuBackend:
     def argsort(self, dtype: str, descending: bool) -> Rendered:
         return Rendered(*cpu_sort.render_argsort(dtype, descending))
 
-    def scatter(self, node: Tensor, views: Sequence[View], buffer_of: BufferOf) -> Lowered | Call:
+    def scatter(self, node: Tensor, views: Sequence[View], buffer_of: BufferOf, guard: bool) -> Lowered | Call:
         return specials.scatter(node, views, buffer_of, self.style)
 
 
 class CudaBackend:
-    """All steps are launched at once; those that write variables look at the status first."""
+    """All steps are launched at once; those after a check look at the status first."""
 
     style = STYLES["cuda"]
-    guards_commits = True
+    guards_steps = True
     most_arguments = 128    # more of them in one kernel do not fit its registers
 
     def __init__(self, target: Target, options: Mapping[str, Any]) -> None:
@@ -144,7 +144,7 @@ class CudaBackend:
     def argsort(self, dtype: str, descending: bool) -> Rendered:
         return Rendered(*cuda_sort.render_argsort(dtype, descending))
 
-    def scatter(self, node: Tensor, views: Sequence[View], buffer_of: BufferOf) -> Lowered | Call:
+    def scatter(self, node: Tensor, views: Sequence[View], buffer_of: BufferOf, guard: bool) -> Lowered | Call:
         axis = node.attrs["axis"]
         along = node.op.name == "scatter_add_along"
         size = node.shape[axis]
@@ -153,8 +153,9 @@ class CudaBackend:
         part = cuda_scatter.part_length(size, before, after)
         places = [Argument("buffer", buffer_of(view.base), view.offset * view.base.dtype.itemsize) for view in views]
         sizes = [Argument("size", each) for each in (size, after, count, part)]
-        return Call(Rendered(*cuda_scatter.render_scatter(str(node.dtype), along)),
-                    [*places, Argument("buffer", buffer_of(node)), *sizes],
+        status = [Argument("status")] if guard else []
+        return Call(Rendered(*cuda_scatter.render_scatter(str(node.dtype), along, guard)),
+                    [*places, Argument("buffer", buffer_of(node)), *sizes, *status],
                     cuda_scatter.thread_count(size, before, after))
 
 

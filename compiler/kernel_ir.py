@@ -193,8 +193,8 @@ class Section:
 
 @dataclass(frozen=True)
 class KernelIR:
-    """`guarded`: it does nothing where a step before it has reported something. (Where steps run one by one and end
-    with the first report, as on a CPU, nothing needs to be.)"""
+    """`guarded`: it does nothing where a step before it has reported something, since an index that was out of range
+    has not been stored. (Where steps run one by one and end with the first report, as on a CPU, none needs to be.)"""
 
     name: str
     sections: tuple[Section, ...]

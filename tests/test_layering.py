@@ -7,7 +7,7 @@ import_module("...") count like any other. The rules:
   compiler                  the language and itself
   runtime                   compiler.program, compiler.target, types, errors and itself
   api                       the three above; only the facade (staticgraph/__init__.py) and the roof import it
-  roof                      (viz, bench, cli, __main__) anything; only the roof imports it, and the facade hands out
+  roof                      (viz, bench, doctor, cli, __main__) anything; only the roof imports it, and the facade hands out
                             viz to who asks for it
 
 numba and llvmlite belong to the runtime and the roof. `import staticgraph` inside the library counts as importing the
@@ -24,7 +24,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FACADE, API, COMPILER, RUNTIME = "staticgraph", "staticgraph.api", "staticgraph.compiler", "staticgraph.runtime"
-ROOF = ("staticgraph.viz", "staticgraph.bench", "staticgraph.cli", "staticgraph.__main__")
+ROOF = ("staticgraph.viz", "staticgraph.bench", "staticgraph.doctor", "staticgraph.cli", "staticgraph.__main__")
 RUNTIME_MAY_SEE = tuple(f"staticgraph.{name}" for name in ("compiler.program", "compiler.target", "types", "errors"))
 CODE_GENERATORS = ("numba", "numba_cuda", "llvmlite")
 

@@ -27,8 +27,8 @@ from .cuda_columns import write_columns
 from .cuda_elements import write_elements
 from .cuda_rows import write_rows
 from .cuda_scans import is_running_sum, write_running_sum
-from .cuda_sections import write_guard, write_sections
-from .cuda_text import LANGUAGE, Sequential, write_coordinates, write_parameters
+from .cuda_sections import write_sections
+from .cuda_text import LANGUAGE, Sequential, any_statement, write_coordinates, write_guard, write_parameters
 from .cuda_tiles import is_transposed, write_tiles
 
 THREADS = 256
@@ -53,15 +53,15 @@ def is_update(kernel: KernelIR) -> bool:
 
 def _render_section(writer: Writer, section: Section, kernel: KernelIR) -> Launch:
     write_parameters(writer, section.parameters, [f"a{number}" for number in range(len(section.parameters))])
+    cooperative = is_cooperative(section)
     if kernel.guarded:
-        write_guard(writer)
+        write_guard(writer, cooperative and any_statement(section.body, Check))
     for statement in section.prelude:     # where an index in it is bad, no thread does anything
         Sequential(writer).statement(statement)
     if is_elementwise(section.body):
         if is_transposed(section):
             return write_tiles(writer, section)
         return write_elements(writer, section)
-    cooperative = is_cooperative(section)
     if cooperative and kernel.lanes == "parallel":
         return write_columns(writer, section)
     if cooperative:

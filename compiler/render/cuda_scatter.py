@@ -20,8 +20,8 @@ THREADS = 128
 THREADS_WANTED = 2**14
 
 _TEXT = '''\
-def {name}(a0, a1, a2, a3, a4, a5, a6, a7, stop):
-    x = input_{dtype}(a0)
+def {name}(a0, a1, a2, a3, a4, a5, a6, a7, {status}stop):
+{guard}    x = input_{dtype}(a0)
     indices = input_int64(a1)
     source = input_{dtype}(a2)
     y = pointer_{dtype}(a3)
@@ -45,11 +45,13 @@ def {name}(a0, a1, a2, a3, a4, a5, a6, a7, stop):
 '''
 
 
-def render_scatter(dtype: str, along: bool) -> tuple[str, str, Launch]:
-    """Name, text and launch of the kernel."""
+def render_scatter(dtype: str, along: bool, guarded: bool) -> tuple[str, str, Launch]:
+    """Name, text and launch of the kernel. `guarded`: the status block is its last argument."""
     name = "scatter_add_along" if along else "scatter_add"
     add = "total | term" if dtype == "bool" else typed("total + term", dtype)
-    text = _TEXT.format(name=name, dtype=dtype, threads=THREADS, add=add,
+    guard = "    status = pointer_int64(a8)\n    if reported(status):\n        return\n"
+    text = _TEXT.format(name=name, dtype=dtype, threads=THREADS, add=add, status="a8, " if guarded else "",
+                        guard=guard if guarded else "",
                         index="(row * count + k) * after + j" if along else "k")
     return name, header(text, LANGUAGE) + text, Launch(THREADS, THREADS)
 

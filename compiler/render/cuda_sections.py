@@ -14,7 +14,7 @@ from ..kernel_ir import KernelIR, Pointer, Section
 from ..program import Launch
 from .cpu import suffixed
 from .cpu_text import Writer
-from .cuda_text import Lanes, Sequential, vector_width, write_parameters
+from .cuda_text import Lanes, Sequential, vector_width, write_guard, write_parameters
 
 THREADS = 256
 ITEMS = 1024
@@ -24,13 +24,6 @@ ITEMS = 1024
 def rounded(length: Size) -> Size:
     """The elements that an array takes up in the launch."""
     return floor_divide(length + (ITEMS - 1), ITEMS) * ITEMS
-
-
-def write_guard(writer: Writer) -> None:
-    """A step that writes variables does nothing once something has failed."""
-    writer.line("if status[0] != 0:")
-    with writer:
-        writer.line("return")
 
 
 def write_sections(writer: Writer, kernel: KernelIR) -> Launch:

@@ -39,6 +39,21 @@ def write_parameters(writer: Writer, parameters: Sequence[Parameter], arguments:
                 writer.line(f"{parameter.name} = pointer_int64({argument})")
 
 
+def write_guard(writer: Writer, together: bool = False) -> None:
+    """Nothing is done once something has failed: indices may not have been written, and variables must not be.
+    `together`: the kernel may report something itself, and its threads wait for each other; so one of a block looks for
+    all."""
+    if together:
+        writer.line("stopped = shared_bool(1)")
+        writer.line("if thread() == 0:")
+        with writer:
+            writer.line("stopped[0] = reported(status)")
+        writer.line("barrier()")
+    writer.line("if stopped[0]:" if together else "if reported(status):")
+    with writer:
+        writer.line("return")
+
+
 def write_coordinates(writer: Writer, axes: Sequence[tuple[str, str]], point: str) -> None:
     """The indices of nested loops, outermost first, from their running number."""
     rest = point

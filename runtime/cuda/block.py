@@ -89,6 +89,19 @@ def _shuffle(name: str, mode: int, clamp: int, doc: str) -> Any:
     return leaf(name, resolve, 2, doc)
 
 
+def _resolve_reported(status: Any) -> Any:
+    if status != DevicePointer(types.int64, GLOBAL):
+        raise TypingError(f"reported: the status block is {status}, not a pointer_int64")
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        # volatile: other blocks may report something meanwhile
+        kind = ir.FunctionType(INT64, [arguments[0].type])
+        word = builder.asm(kind, "ld.volatile.global.u64 $0, [$1];", "=l,l", [arguments[0]], side_effect=True)
+        return builder.icmp_signed("!=", word, INT64(0))
+
+    return types.boolean(status), generate
+
+
 def _join(name: str, combine: Callable[[Value, Value], Value], accepts: Callable[[Any], bool], doc: str) -> Any:
     """A butterfly: both sides of an exchange combine the same two values, so all threads end with the same bits."""
 
@@ -146,6 +159,7 @@ FUNCTIONS = {
     **{name: _shuffle(name, *row) for name, row in SHUFFLES.items()},
     **{name: _join(name, combine, accepts, f"{doc} of the values of `threads` neighbouring threads of a warp, a power "
                    "of two; all 32 lanes take part.") for name, (combine, accepts, doc) in JOINS.items()},
+    "reported": leaf("reported", _resolve_reported, 1, "Whether a thread has reported something by `fail`."),
     "fail": leaf("fail", _resolve_fail, 4, "Report check `number` with the offending value and the size it was held "
                  "against; of all threads' reports, one stays."),
 }

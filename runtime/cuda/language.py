@@ -31,9 +31,8 @@ from typing import Any
 from numpy import bool_, float32, float64
 
 from ..mathematics import library
-from . import arrays
+from . import arrays, operators, pointers
 from . import block as threads
-from . import operators, pointers
 
 NAMES: dict[str, Any] = {
     **pointers.FUNCTIONS, **threads.FUNCTIONS, **arrays.FUNCTIONS,

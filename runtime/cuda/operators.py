@@ -168,7 +168,7 @@ def remainder_of(x: Value, y: Value) -> Value:
 INTEGERS = [getattr(types, f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)]
 
 FUNCTIONS = {
-    **{name: function(name, extreme(name), 2, accepts=is_scalar, doc=f"The {name} of two numbers; nan if either is nan.")
+    **{name: function(name, extreme(name), 2, accepts=is_scalar, doc=f"The {name} of two; nan if either is nan.")
        for name in ("maximum", "minimum")},
     **divisions(fmod),
     **{body.__name__: function(body.__name__, body, 2, accepts=is_integral) for body in (quotient_of, remainder_of)},

@@ -1,4 +1,4 @@
-"""What every cubin must keep to: nothing of a thread in memory, no float64 where the text has none, room on the chip."""
+"""What every cubin keeps to: nothing of a thread in memory, no float64 where the text has none, room on the chip."""
 
 from __future__ import annotations
 
