@@ -4,7 +4,8 @@ The data are scikit-learn's 1,797 digits of 8 x 8 pixels (they come with the pac
 ReLU, trained by Adam (1e-3) on mini-batches of 64 for 40 epochs, and judged on a stratified fifth that it never saw.
 One graph and two compiles serve all five seeds and all batch sizes: a new run only assigns new values to the variables.
 
-    python examples/digits_mlp.py             # or: make demo
+    python examples/digits_mlp.py                 # or: make demo
+    python examples/digits_mlp.py --device cuda   # the same on a GPU
 
 Importing this file builds the graph and nothing else, so its pieces can be looked at one by one:
 
@@ -40,9 +41,9 @@ optimizer = sg.optim.Adam(lr=1e-3)
 updates = optimizer.updates(loss, model.parameters())
 
 
-def compile_step():
+def compile_step(device="cpu"):
     """Forward pass, backward pass and Adam's updates as one call that returns the loss."""
-    return sg.compile([images, labels], loss, updates=updates)
+    return sg.compile([images, labels], loss, updates=updates, device=device)
 
 
 def start_again(seed):
@@ -94,25 +95,25 @@ def report_compiler(step):
           f"{memory.variables.last:,} for parameters and optimizer state")
 
 
-def first_step_seconds():
+def first_step_seconds(device):
     """Seconds that the first step takes in a new process, cold and warm: compiling, loading and running it.
 
     Cold is a process that finds an empty kernel cache, warm the next one with the same folder. Imports are apart.
     """
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "STATICGRAPH_CACHE_DIR": folder}
-        command = [sys.executable, os.path.abspath(__file__), "--first-step"]
+        command = [sys.executable, os.path.abspath(__file__), "--first-step", "--device", device]
         return [json.loads(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
                 for _ in range(2)]
 
 
-def measure_first_step():
+def measure_first_step(device):
     """The child process of `first_step_seconds`."""
     began = time.perf_counter()
     import numba  # noqa: F401   the first compile would import it, and that is not compiling
 
     imported = time.perf_counter()
-    compile_step()(np.zeros((BATCH, 64), np.float32), np.zeros(BATCH, np.int64))
+    compile_step(device)(np.zeros((BATCH, 64), np.float32), np.zeros(BATCH, np.int64))
     print(json.dumps({"imports": imported - began, "first step": time.perf_counter() - imported}))
 
 
@@ -132,13 +133,14 @@ def main():
     parser = argparse.ArgumentParser(description="Train a digit classifier, and say what the compiler did for it.")
     parser.add_argument("--svg", default="digits_mlp.svg", help="where the picture of the compiled step goes")
     parser.add_argument("--first-step", action="store_true", help="only time the first step, and print it as JSON")
+    parser.add_argument("--device", default="cpu", help="where to train: cpu, cuda, cuda:1 ...")
     options = parser.parse_args()
     if options.first_step:
-        measure_first_step()
+        measure_first_step(options.device)
         return 0
     from tqdm import tqdm
 
-    step, predict = compile_step(), sg.compile([images], prediction)
+    step, predict = compile_step(options.device), sg.compile([images], prediction, device=options.device)
     accuracies = []
     with tqdm(total=SEEDS * EPOCHS, unit="epoch") as progress:
         for seed in range(SEEDS):
@@ -149,7 +151,7 @@ def main():
 
     typical = microseconds_a_step(step)
     report_compiler(step)
-    cold, warm = first_step_seconds()
+    cold, warm = first_step_seconds(options.device)
     print(f"first step {cold['first step'] * 1e3:.0f} ms cold, {warm['first step'] * 1e3:.0f} ms warm "
           f"(imports apart: {warm['imports'] * 1e3:.0f} ms)")
     print(f"a step     {typical:.1f} microseconds (forward, backward and Adam at batch {BATCH})")

@@ -1,4 +1,4 @@
-"""The command line: ``staticgraph graph | bench | cache``.
+"""The command line: ``staticgraph graph | bench | cache | doctor``.
 
 Every command imports what it needs when it runs, so that ``staticgraph --help`` is quick. Exit status: 0 done; 2 the
 command was wrong (no such file, name, suffix or option); 1 it was right but could not be carried out. Mistakes of the
@@ -86,6 +86,9 @@ def _parser() -> argparse.ArgumentParser:
     cache = commands.add_parser("cache", help="show or empty the cache of compiled kernels")
     cache.add_argument("action", choices=("info", "clear"), help="what to do")
     cache.set_defaults(run=_cache)
+    from .doctor.command import add_parser
+
+    add_parser(commands)
     return parser
 
 
