@@ -28,7 +28,14 @@ from .cuda_elements import write_elements
 from .cuda_rows import write_rows
 from .cuda_scans import is_running_sum, write_running_sum
 from .cuda_sections import write_sections
-from .cuda_text import LANGUAGE, Sequential, any_statement, write_coordinates, write_guard, write_parameters
+from .cuda_text import (
+    LANGUAGE,
+    Sequential,
+    any_statement,
+    write_coordinates,
+    write_guard,
+    write_parameters,
+)
 from .cuda_tiles import is_transposed, write_tiles
 
 THREADS = 256

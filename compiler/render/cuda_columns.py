@@ -10,18 +10,9 @@ from __future__ import annotations
 from ..kernel_ir import Let, Map, Reduce, Section, Statement, Store
 from ..program import Launch
 from .cpu_text import Writer, typed
+from .cuda_partial import best_of, is_position, partial_names, write_merge, write_start, write_term
 from .cuda_rows import unnest
-from .cuda_text import (
-    WARP,
-    Sequential,
-    best_of,
-    is_position,
-    partial_names,
-    write_coordinates,
-    write_merge,
-    write_start,
-    write_term,
-)
+from .cuda_text import WARP, Sequential, write_coordinates
 
 GROUPS = 8
 """Warps of a block."""

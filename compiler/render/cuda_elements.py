@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from ..kernel_ir import Axis, Map, Pointer, Section, Statement
 from ..program import Launch
 from .cpu_text import Writer
-from .cuda_text import WARP, Lanes, Sequential, vector_width, write_coordinates
+from .cuda_lanes import Lanes, vector_width
+from .cuda_text import WARP, Sequential, write_coordinates
 
 THREADS = 256
 MOST_BLOCKS = 2**20

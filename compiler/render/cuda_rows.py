@@ -15,17 +15,9 @@ from collections.abc import Sequence
 from ..kernel_ir import Let, Map, Pointer, Reduce, Section, Statement, Store
 from ..program import Launch
 from .cpu_text import Writer, typed
-from .cuda_text import (
-    WARP,
-    Lanes,
-    partial_names,
-    vector_width,
-    write_coordinates,
-    write_join_lanes,
-    write_shuffles,
-    write_start,
-    write_term,
-)
+from .cuda_lanes import Lanes, vector_width
+from .cuda_partial import partial_names, write_join_lanes, write_shuffles, write_start, write_term
+from .cuda_text import WARP, write_coordinates
 
 BLOCK = 256
 LARGEST_TEAM = 512

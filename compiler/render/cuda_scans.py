@@ -10,7 +10,8 @@ from __future__ import annotations
 from ..kernel_ir import Let, Scan, Section, Store
 from ..program import Launch
 from .cpu_text import Writer, typed
-from .cuda_text import Sequential, linear, split_load, write_coordinates
+from .cuda_lanes import linear, split_load
+from .cuda_text import Sequential, write_coordinates
 
 THREADS = 128
 SHORT = 64

@@ -14,7 +14,8 @@ from ..kernel_ir import KernelIR, Pointer, Section
 from ..program import Launch
 from .cpu import suffixed
 from .cpu_text import Writer
-from .cuda_text import Lanes, Sequential, vector_width, write_guard, write_parameters
+from .cuda_lanes import Lanes, vector_width
+from .cuda_text import Sequential, write_guard, write_parameters
 
 THREADS = 256
 ITEMS = 1024

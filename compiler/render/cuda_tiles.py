@@ -14,7 +14,8 @@ from staticgraph.types import Size, floor_divide, product
 from ..kernel_ir import Check, Let, Map, Pointer, Section
 from ..program import Launch
 from .cpu_text import WORD, Writer, typed
-from .cuda_text import SIZES, WARP, Sequential, linear, split_load, write_coordinates
+from .cuda_lanes import SIZES, linear, split_load
+from .cuda_text import WARP, Sequential, write_coordinates
 
 TILE = 32
 ROWS_AT_ONCE = 8
