@@ -130,8 +130,8 @@ def _operand(rows: int, columns: int, row: int, column: int, batch: int) -> Oper
     any stride is right."""
     if (column == 1 or columns == 1) and (row >= columns or rows == 1):
         return Operand(False, columns, rows, columns if rows == 1 else row, batch)
-    if (row == 1 or rows == 1) and (column >= rows or columns == 1):
-        return Operand(True, rows, columns, rows if columns == 1 else column, batch)
+    if (row == 1 or rows == 1) and column >= rows:
+        return Operand(True, rows, columns, column, batch)
     return None
 
 

@@ -195,7 +195,8 @@ def test_axes_of_one_element(blas: FakeCublasLt, gpu: FakeDriver, m: int, k: int
     """Their strides mean nothing, so they are no obstacle."""
     a, b = values(dtype=dtype, seed=1), values(dtype=dtype, seed=2)
     for batch, left, right in itertools.product(
-            (1, 3), (View(100, 0 if m == 1 else k, -3 if k == 1 else 1, 9), View(100, 9, 1), View(100, 1, 9)),
+            (1, 3), (View(100, 0 if m == 1 else k, -3 if k == 1 else 1, 9), View(100, 9, 1), View(100, 1, 9),
+                    View(100, 2, -3, 9)),
             (View(100, -7 if k == 1 else n, 0 if n == 1 else 1), View(0, 6, 1), View(0, 1, 6))):
         blas.ran.clear()
         executable = load(product_program(left, right, batch=batch, m=m, k=k, n=n, dtype=dtype))
