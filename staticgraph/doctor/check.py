@@ -192,7 +192,7 @@ def _examples(check: Check, tell: Callable[[str], None]) -> Verdict:
 
 def _determinism(check: Check, tell: Callable[[str], None]) -> Verdict:
     """ten runs, a second executable and launches without graphs: the same bits"""
-    arguments = ["2", "small", "sums", "training"] if check.rehearse else ["10"]
+    arguments = ["2", "small", "sums", "randomness"] if check.rehearse else ["10"]
     done = _call(check, "determinism", "staticgraph.doctor.programs", *arguments)
     failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
     ok = sum(line.startswith("ok ") for line in done.stdout.splitlines())

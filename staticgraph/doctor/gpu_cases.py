@@ -192,7 +192,8 @@ def _matmul_case(tf32: bool) -> GpuCase:
     return GpuCase(
         "matmul_tf32" if tf32 else "matmul", "product of square matrices",
         {"a": ("side", "side"), "b": ("side", "side")}, _plain(lambda a, b: a @ b), _matmul_error,
-        lambda sizes: 12 * sizes["side"] ** 2, lambda sizes: 2 * sizes["side"] ** 3, tolerance=3e-3 if tf32 else 1e-4, tf32=tf32)
+        lambda sizes: 12 * sizes["side"] ** 2, lambda sizes: 2 * sizes["side"] ** 3,
+        tolerance=3e-3 if tf32 else 1e-4, tf32=tf32)
 
 
 def _matrix(sizes: Sizes) -> int:

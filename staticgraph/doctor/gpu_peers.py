@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -240,8 +241,12 @@ class Jax:
         import jax
 
         form = form_of(jax_forms(jax), case)
-        arrays = [jax.numpy.from_dlpack(each) for each in inputs.values()]
-        with jax.default_matmul_precision("tensorfloat32" if case.tf32 else "highest"):
+        arrays = [_taken_over(each, jax.numpy.from_dlpack, jax.numpy.asarray) for each in inputs.values()]
+
+        def precision() -> Any:
+            return jax.default_matmul_precision("tensorfloat32" if case.tf32 else "highest")
+
+        with precision():
             if state:
                 call = self._training(form, arrays, state)
             else:
@@ -251,7 +256,7 @@ class Jax:
                     return compiled(*arrays)
 
             results = [np.asarray(each) for each in jax.block_until_ready(call())]
-        return Ready(results, _by_clock(call, jax.block_until_ready))
+        return Ready(results, _by_clock(call, jax.block_until_ready, precision))
 
     def _training(self, form: Callable[..., Any], arrays: Sequence[Any],
                   state: Mapping[str, Array]) -> Callable[[], Any]:
@@ -304,15 +309,26 @@ def _by_events(call: Callable[[], Any], event: Callable[[], Any],
     return sample
 
 
-def _by_clock(call: Callable[[], Any], wait: Callable[[Any], Any]) -> Callable[[int], float]:
+def _by_clock(call: Callable[[], Any], wait: Callable[[Any], Any],
+              around: Callable[[], Any] = nullcontext) -> Callable[[int], float]:
+    """Seconds of a call by the clock of the host, with everything waited for at the end."""
     def sample(count: int) -> float:
-        begun = time.perf_counter()
-        for _ in range(count):
-            last = call()
-        wait(last)
-        return (time.perf_counter() - begun) / count
+        with around():
+            begun = time.perf_counter()
+            for _ in range(count):
+                last = call()
+            wait(last)
+            return (time.perf_counter() - begun) / count
 
     return sample
+
+
+def _taken_over(value: Any, as_it_is: Callable[[Any], Any], copied: Callable[[Any], Any]) -> Any:
+    """An array of ours as one of theirs; a copy where its dtype is none of theirs."""
+    try:
+        return as_it_is(value)
+    except (TypeError, ValueError, RuntimeError, BufferError):
+        return copied(value.numpy())
 
 
 PEERS: tuple[GpuPeer, ...] = (Torch(), Cupy(), Jax())

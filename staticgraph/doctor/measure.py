@@ -172,7 +172,7 @@ class Contest:
         case, nbytes = self.case, self.case.nbytes(self.sizes)
         contestants = {}
         for name, samples in self.time(plan.rounds, plan.most_calls).items():
-            low, median, high = np.percentile(samples, (25, 50, 75))
+            low, median, high = (float(each) for each in np.percentile(samples, (25, 50, 75)))
             contestants[name] = {
                 "median_ms": median * 1e3, "low_ms": low * 1e3, "high_ms": high * 1e3, "error": self.errors[name],
                 "first_call_s": self.first_call[name], "gb_s": nbytes / median / 1e9,
