@@ -1,9 +1,9 @@
 """Matrix products on a GPU, by cuBLASLt where it is installed: against NumPy, and against themselves from run to run.
 
 Not part of `make test`: ``staticgraph doctor --gpu-check`` gives this file to pytest, like `device_checks`. Programs
-are put together by hand, so that every way in which operands may lie in memory is asked for, whatever the compiler makes
-of a graph. Where the library is there, it must run all float32 products that it can express; so a refusal by the real
-library, for which our own kernel would step in, is a failure here.
+are put together by hand, so that every way in which operands may lie in memory is asked for, whatever the compiler
+makes of a graph. Where the library is there, it must run all float32 products that it can express; so a refusal by the
+real library, for which our own kernel would step in, is a failure here.
 """
 
 from __future__ import annotations

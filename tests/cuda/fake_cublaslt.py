@@ -298,7 +298,8 @@ class FakeCublasLt:
         alignments = [preferred[f"align_{each}"] for each in "abc"]
         assert preferred["align_c"] == preferred["align_d"]
         offers = [(NOT_SUPPORTED, 3), (SUCCESS, 7), (SUCCESS, 8)][:wanted]
-        for offer, (state, number) in zip(out, offers):
+        for place, (state, number) in enumerate(offers):
+            offer = out[place]
             data = (number, *alignments, min(known.bias & -known.bias, 256), self._digest(known))
             offer.algorithm.data[:len(data)] = data
             offer.workspace, offer.state = self.workspace, state

@@ -506,6 +506,46 @@ def test_the_package_is_looked_at_first(tmp_path: Any, monkeypatch: pytest.Monke
     cublaslt.set_library(None)
 
 
+class Native:
+    """A fake library behind C: calls go out as C, with the prototypes that the real one gets, and come back as C
+    callbacks. A handle that loses bits or a pointer that is none shows."""
+
+    def __init__(self, fake: FakeCublasLt) -> None:
+        self._kept: list[Any] = []
+        for name in cublaslt.OTHERS:
+            setattr(self, name, getattr(fake, name))
+        for name, parameters in cublaslt.SIGNATURES.items():
+            prototype = ctypes.CFUNCTYPE(ctypes.c_int, *parameters)
+            inside = prototype(self._received(name, getattr(fake, name)))
+            self._kept.append(inside)
+            setattr(self, name, prototype(ctypes.cast(inside, ctypes.c_void_p).value or 0))
+
+    @staticmethod
+    def _received(name: str, function: Any) -> Any:
+        def call(*arguments: Any) -> int:
+            result: int = function(*[
+                ctypes.byref(each.contents) if isinstance(each, ctypes._Pointer) and
+                not isinstance(each, ctypes.POINTER(cublaslt.Heuristic)) else each for each in arguments])
+            return result
+
+        return call
+
+
+def test_calls_by_way_of_c(blas: FakeCublasLt) -> None:
+    blas.workspace = 2**20
+    blas._numbers = itertools.count(0x7F00_1234_5000, 16)     # handles that need more than 32 bits
+    cublaslt.set_library(Native(blas))
+    executable = load(product_program(View(12, 1, M), View(40, N, 1), "matmul:bias:relu", batch=2))
+    for seed in range(3):
+        a, b, bias = values(seed=seed), values(seed=seed + 5), values(N, seed=seed + 9)
+        expected = np.maximum(View(12, 1, M).of(a, (2, M, K)) @ View(40, N, 1).of(b, (2, K, N)) + bias, 0)
+        assert np.array_equal(executable(a, b, bias), expected)
+    assert len(blas.ran) == 4 and "algorithm 7, tile 20, splits 1, workspace 1048576" in executable.explain()
+    blas.fail("cublasLtMatmulAlgoGetHeuristic", INTERNAL_ERROR)
+    with pytest.raises(DeviceError, match=r"GetHeuristic failed: CUBLAS_STATUS_INTERNAL_ERROR \(14"):
+        simple("matmul:gelu")(values(), values())
+
+
 needs_library = pytest.mark.skipif(not any("/" in name for name in cublaslt.find()),
                                    reason="the package nvidia-cublas is not installed")
 
