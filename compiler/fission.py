@@ -97,7 +97,7 @@ class _Fission:
                 case _:
                     row_values.append(statement)
         if any(isinstance(each, Store) for each in row_values):
-            self._add(self.section.axes, row_values, self.rows, (), "inner", ["row"])
+            self._rows(row_values)
         return self.made
 
     # The kernels.
@@ -162,6 +162,16 @@ class _Fission:
         values = _lets(before)
         self._add(axes, [*values, Map(last, extent, tuple(body))], product((self.rows, *self.lowered.inner[:-1])),
                   self.lowered.inner[-1:], "inner", ["elements"])
+
+    def _rows(self, values: Sequence[Statement]) -> None:
+        """What is stored once a row, where no kernel that goes through the rows comes last: each row is an element."""
+        *outer, last = self.section.axes or (None,)
+        if last is None or not outer:
+            self._add(self.section.axes, values, self.rows, (), "inner", ["row"])
+            return
+        size = self._size_of(last)
+        rows = product(self._size_of(axis) for axis in outer)
+        self._add(tuple(outer), [Map(last.name, last.extent, tuple(values))], rows, (size,), "inner", ["row"])
 
     def _names(self, statement: Reduce) -> list[str]:
         return [re.sub(r"_\d+$", "", each.name) for each in statement.results]

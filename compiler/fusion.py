@@ -134,7 +134,8 @@ class _Fuser:
             self._copy_for_specials()
 
     def _copy_for_specials(self) -> None:
-        """Sorts and scatters read contiguous operands; a matrix product wants its batch axes to be one stride."""
+        """Sorts and scatters read contiguous operands, and so does a matrix product its bias; of its matrices it wants
+        the batch axes to be one stride."""
         for node in self.order:
             if node.op.kind not in ("sort", "scatter", "contraction"):
                 continue
@@ -142,7 +143,10 @@ class _Fuser:
                 view = None if self.owns(operand) else view_of(operand, self.owns)
                 if view is None:
                     continue
-                if node.op.kind == "contraction":
+                if node.op.kind == "contraction" and operand.ndim == 1:
+                    if view.strides != (1,):
+                        self.copied.add(operand)
+                elif node.op.kind == "contraction":
                     batch = reshape_strides(operand.shape[:-2], view.strides[:-2], (product(operand.shape[:-2]),))
                     if batch is None and any(not is_one(size) for size in operand.shape[:-2]):
                         self.copied.add(operand)

@@ -100,8 +100,6 @@ def is_cooperative(section: Section) -> bool:
                 return False
 
     loops = [each for each in section.body if isinstance(each, Map | Reduce | Scan)]
-    if any(isinstance(each, Check) for each in section.body):
-        return False     # threads of a block would part before a barrier
     return any(isinstance(each, Reduce) for each in loops) and all(map(is_leaf, loops))
 
 

@@ -7,12 +7,12 @@ order of the warps. A thread past the last column works on the last one and stor
 
 from __future__ import annotations
 
-from ..kernel_ir import Let, Map, Reduce, Section, Statement, Store
+from ..kernel_ir import Check, Let, Map, Reduce, Section, Statement, Store
 from ..program import Launch
 from .cpu_text import Writer, typed
 from .cuda_partial import best_of, is_position, partial_names, write_merge, write_start, write_term
 from .cuda_rows import unnest
-from .cuda_text import WARP, Sequential, write_coordinates
+from .cuda_text import WARP, Sequential, open_check, write_coordinates
 
 GROUPS = 8
 """Warps of a block."""
@@ -27,8 +27,10 @@ def write_columns(writer: Writer, section: Section) -> Launch:
     with writer:
         writer.line("point = stop - 1")
     write_coordinates(writer, [(axis.name, axis.extent) for axis in section.axes], "point")
+    depth = writer.depth
     for statement in section.body:
         _write(writer, statement)
+    writer.depth = depth
     return Launch(WARP * GROUPS, WARP)
 
 
@@ -46,6 +48,8 @@ def _write(writer: Writer, statement: Statement) -> None:
             writer.depth = depth
         case Reduce():
             _write_reduce(writer, statement)
+        case Check():
+            open_check(writer, statement)
         case _:
             raise AssertionError(f"{type(statement).__name__} in columns that are shared by threads")
 

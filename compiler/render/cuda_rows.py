@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..kernel_ir import Let, Map, Pointer, Reduce, Section, Statement, Store
+from ..kernel_ir import Check, Let, Map, Pointer, Reduce, Section, Statement, Store
 from ..program import Launch
 from .cpu_text import Writer, typed
 from .cuda_lanes import Lanes, vector_width
 from .cuda_partial import partial_names, write_join_lanes, write_shuffles, write_start, write_term
-from .cuda_text import WARP, write_coordinates
+from .cuda_text import WARP, open_check, write_coordinates
 
 BLOCK = 256
 LARGEST_TEAM = 512
@@ -71,8 +71,10 @@ class _Rows:
         if axes:
             write_coordinates(writer, axes, "point")
         self.store_if = "" if rows == 1 else "live"
+        depth = writer.depth
         for statement in self.section.body:
             self.statement(statement)
+        writer.depth = depth
         return Launch(team * rows, rows)
 
     def statement(self, statement: Statement) -> None:
@@ -91,6 +93,8 @@ class _Rows:
                     lanes.body(body, self.store_if)
             case Reduce():
                 self.reduce(statement)
+            case Check():
+                open_check(self.writer, statement)
             case _:
                 raise AssertionError(f"{type(statement).__name__} in a row program that is shared by threads")
 

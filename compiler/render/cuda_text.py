@@ -52,17 +52,18 @@ def write_coordinates(writer: Writer, axes: Sequence[tuple[str, str]], point: st
 
 
 def open_check(writer: Writer, check: Check) -> None:
-    """An index counted from the front; one out of range is reported, and what follows is skipped. The caller takes the
-    indentation back. (Nothing returns: other threads may wait for this one at a barrier.)"""
-    name = check.name
+    """An index counted from the front; one out of range is reported and becomes 0. What follows is done where there
+    is something to index, which all threads of the launch see alike: no thread leaves others at a barrier, or in a
+    shuffle. The caller takes the indentation back."""
+    name, bad = check.name, f"{check.name}_bad"
     writer.line(f"{name} = int64({check.value})")
-    writer.line(f"if {name} < 0:")
-    with writer:
-        writer.line(f"{name} += {check.size}")
-    writer.line(f"if {name} < 0 or {name} >= {check.size}:")
+    writer.line(f"{name} = select({name} < 0, {name} + {check.size}, {name})")
+    writer.line(f"{bad} = ({name} < 0) | ({name} >= {check.size})")
+    writer.line(f"if {bad}:")
     with writer:
         writer.line(f"fail(status, {check.number}, int64({check.value}), {check.size})")
-    writer.line("else:")
+    writer.line(f"{name} = select({bad}, 0, {name})")
+    writer.line(f"if {check.size} > 0:")
     writer.depth += 1
 
 

@@ -255,3 +255,43 @@ def test_products(shape: tuple[int, int, int], transposed: bool) -> None:
     a, b = sg.placeholder("a", ("m", "k")), sg.placeholder("b", ("n", "k") if transposed else ("k", "n"))
     run([a, b], a @ (b.T if transposed else b), values((m, k)), values((n, k) if transposed else (k, n), seed=1),
         tolerance=1e-5)
+
+
+
+matrix = sg.placeholder("matrix", (64, 256))
+gamma, beta = sg.placeholder("gamma", (256,)), sg.placeholder("beta", (256,))
+normed = sg.nn.layer_norm(matrix, weight=gamma, bias=beta)
+labels = sg.placeholder("labels", (64,), "int64")
+ORDINARY: dict[str, tuple[list[sg.Tensor], Any]] = {
+    "gelu": ([matrix], sg.nn.gelu(matrix)),
+    "gelu and its gradient": ([matrix], [sg.grad(sg.sum(sg.nn.gelu(matrix)), matrix)]),
+    "softmax": ([matrix], sg.nn.softmax(matrix)),
+    "layer norm": ([matrix, gamma, beta], normed),
+    "layer norm's gradient": ([matrix, gamma, beta], sg.grad(sg.sum(sg.sin(normed)), [matrix, gamma, beta])),
+    "cross entropy and its gradient": ([matrix, labels], [
+        loss := sg.mean(sg.nn.cross_entropy(matrix, labels)), sg.grad(loss, matrix)]),
+    "sums both ways": ([matrix], [sg.sum(matrix, axis=0), sg.sum(matrix, axis=1)]),
+    "transpose": ([matrix], sg.exp(matrix.T)),
+    "join and pad": ([matrix], sg.pad(sg.concat([matrix, matrix * 2], axis=0), ((0, 0), (0, 64)))),
+}
+
+
+@pytest.mark.parametrize("name", ORDINARY)
+def test_ordinary_programs_use_few_registers_and_whole_sectors(name: str) -> None:
+    """At most 128 registers, so that two blocks of 256 threads fit; of the sectors that an access moves, at least three
+    quarters were asked for; and stores move each result once."""
+    inputs, output = ORDINARY[name]
+    arrays = [np.arange(64) % 256 if each is labels else values(tuple(map(int, each.shape)), seed=number)
+              for number, each in enumerate(inputs)]
+    compiled = run(inputs, output, *arrays, tolerance=1e-5)
+    program = compiled.program
+    stored = 0
+    for step in program.steps:
+        kernel = program.kernels[step.kernel]
+        assert translated(kernel).registers <= 128, kernel.text
+        for number in step.writes:
+            buffer = program.buffers[number]
+            stored += int(np.prod([int(str(size)) for size in buffer.shape])) * np.dtype(buffer.dtype).itemsize
+    for each in compiled.runs:
+        assert each.counters.load_bytes < 4096 or each.counters.load_efficiency >= 0.75, each.kernel.text
+    assert traffic(compiled)[1] <= 1.1 * stored + 4096     # a value for each row is a sector for each row
