@@ -7,7 +7,7 @@ import_module("...") count like any other. The rules:
   compiler                  the language and itself
   runtime                   compiler.program, compiler.target, types, errors and itself
   api                       the three above; only the facade (staticgraph/__init__.py) and the roof import it
-  roof                      (viz, bench, doctor, cli, __main__) anything; only the roof imports it, and the facade hands out
+  roof                      (viz, bench, doctor, cli, __main__) anything; only the roof imports it; the facade hands out
                             viz to who asks for it
 
 numba and llvmlite belong to the runtime and the roof. `import staticgraph` inside the library counts as importing the
