@@ -180,7 +180,7 @@ def find() -> tuple[str, ...]:
     return (*files, *NAMES)
 
 
-_lock = threading.Lock()
+_lock, _handle_lock = threading.Lock(), threading.Lock()
 _library: Library | str | None = None
 _substitute: Any = None
 
@@ -226,13 +226,14 @@ def handle_of(device: Device) -> Handle | str:
     library = find_library()
     if isinstance(library, str):
         return library
-    known: Handle | str | None = device.parts.get("cublaslt")
-    if known is None or (isinstance(known, Handle) and known.library is not library):
-        try:
-            known = Handle(library)
-        except CublasShortage:
-            raise
-        except CublasError as error:
-            known = f"cuBLASLt cannot be used on this device: {error}"
-        device.parts["cublaslt"] = known
-    return known
+    with _handle_lock:
+        known: Handle | str | None = device.parts.get("cublaslt")
+        if known is None or (isinstance(known, Handle) and known.library is not library):
+            try:
+                known = Handle(library)
+            except CublasShortage:
+                raise
+            except CublasError as error:
+                known = f"cuBLASLt cannot be used on this device: {error}"
+            device.parts["cublaslt"] = known
+        return known

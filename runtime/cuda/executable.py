@@ -248,8 +248,18 @@ class CudaExecutable(Executable):
         return graph
 
     def _prepare_launches(self, prepared: Prepared) -> None:
-        for launcher in prepared.launchers:
-            launcher.prepare(self._stream.handle)
+        for launching, launcher in zip(prepared.binding.launches, prepared.launchers):
+            try:
+                launcher.prepare(self._stream.handle)
+            except DeviceError as error:
+                error.add_note(f"while preparing {self._describe_step(launching.step)}")
+                raise
+
+    def _describe_step(self, number: int) -> str:
+        step = self._program.steps[number]
+        note = self._program.notes[step.note]
+        return (f"step {number}, kernel '{self._program.kernels[step.kernel].name}' ({note.title}; "
+                f"{', '.join(note.lines)})")
 
     def _run_step_by_step(self, prepared: Prepared, addresses: tuple[int, ...]) -> None:
         """Without a graph, waiting after each kernel, so that an error names the one that it comes from."""
@@ -264,10 +274,7 @@ class CudaExecutable(Executable):
             except DeviceError as error:
                 if number is None:
                     raise
-                step = self._program.steps[number]
-                note = self._program.notes[step.note]
-                raise DeviceError(f"step {number}, kernel '{self._program.kernels[step.kernel].name}' ({note.title}; "
-                                  f"{', '.join(note.lines)}): {error}") from error
+                raise DeviceError(f"{self._describe_step(number)}: {error}") from error
 
     def _actions(self, prepared: Prepared) -> Iterator[Action]:
         """A whole call, as what is put into the stream one after the other."""

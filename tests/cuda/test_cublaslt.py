@@ -401,6 +401,9 @@ def test_no_memory_for_the_workspace(blas: FakeCublasLt, gpu: FakeDriver) -> Non
 
 # Failures.
 
+BEFORE_ADDRESSES = ("cublasLtMatmulDescCreate", "cublasLtMatmulDescSetAttribute", "cublasLtMatrixLayoutCreate")
+
+
 @pytest.mark.parametrize("name", [
     "cublasLtMatmulDescCreate", "cublasLtMatmulDescSetAttribute", "cublasLtMatrixLayoutCreate",
     "cublasLtMatmulPreferenceCreate", "cublasLtMatmulPreferenceSetAttribute", "cublasLtMatmulAlgoGetHeuristic",
@@ -415,6 +418,9 @@ def test_failures_are_told_and_leave_everything_usable(blas: FakeCublasLt, name:
     with pytest.raises(DeviceError, match=f"{name} failed: {text}") as caught:
         executable(values(), values())
     assert isinstance(caught.value, OutOfMemoryError) == (status == ALLOC_FAILED)
+    notes = getattr(caught.value, "__notes__", [])     # what fails before addresses are known says no step
+    assert all(each.startswith("while preparing step 0, kernel 'matmul_float32' (something") for each in notes)
+    assert bool(notes) == (name not in BEFORE_ADDRESSES)
     check(executable, values(seed=1), values(seed=2))
     assert blas.ran
 
