@@ -228,13 +228,14 @@ class MatmulLauncher:
             self._library.fail("cublasLtMatmul", status)
 
     def _describe(self, found: Heuristic) -> str:
-        facts = []
+        """For people; what the library does not tell is left out."""
+        facts, ask = [], self._library.functions.cublasLtMatmulAlgoConfigGetAttribute
         for name, attribute in (("algorithm", cublaslt.ALGORITHM_ID), ("tile", cublaslt.ALGORITHM_TILE),
                                 ("splits", cublaslt.ALGORITHM_SPLITS)):
             value, written = ctypes.c_int32(), ctypes.c_size_t()
-            self._library.call("cublasLtMatmulAlgoConfigGetAttribute", ctypes.byref(found.algorithm), attribute,
-                               ctypes.addressof(value), ctypes.sizeof(value), ctypes.byref(written))
-            facts.append(f"{name} {value.value}")
+            if ask(ctypes.byref(found.algorithm), attribute, ctypes.addressof(value), ctypes.sizeof(value),
+                   ctypes.byref(written)) == 0:
+                facts.append(f"{name} {value.value}")
         return ", ".join([*facts, f"workspace {found.workspace}"])
 
 
@@ -256,7 +257,13 @@ def make_matmul(otherwise: KernelLauncher, kernel: Kernel, workspace: Workspace)
         raise VerificationError(f"kernel '{kernel.name}' has {len(values)} parameters, its library routine "
                                 f"'{kernel.library}' has {expected}")
     handle, problem = cublaslt.handle_of(otherwise.device), problem_of(values)
+    reason = handle if isinstance(handle, str) else problem
     if isinstance(handle, Handle) and isinstance(problem, Problem):
-        return MatmulLauncher(otherwise, handle, routine, problem, workspace)
-    otherwise.remark = f"own kernel: {handle if isinstance(handle, str) else problem}"
+        try:
+            return MatmulLauncher(otherwise, handle, routine, problem, workspace)
+        except CublasError as error:
+            if error.status not in cublaslt.REFUSALS:
+                raise
+            reason = str(error)
+    otherwise.remark = f"own kernel: {reason}"
     return otherwise

@@ -407,7 +407,7 @@ BEFORE_ADDRESSES = ("cublasLtMatmulDescCreate", "cublasLtMatmulDescSetAttribute"
 @pytest.mark.parametrize("name", [
     "cublasLtMatmulDescCreate", "cublasLtMatmulDescSetAttribute", "cublasLtMatrixLayoutCreate",
     "cublasLtMatmulPreferenceCreate", "cublasLtMatmulPreferenceSetAttribute", "cublasLtMatmulAlgoGetHeuristic",
-    "cublasLtMatmulAlgoConfigGetAttribute", "cublasLtMatmul"])
+    "cublasLtMatmul"])
 @pytest.mark.parametrize(("status", "text"), [
     (ALLOC_FAILED, r"CUBLAS_STATUS_ALLOC_FAILED \(3, the resource allocation failed\)"),
     (INTERNAL_ERROR, r"CUBLAS_STATUS_INTERNAL_ERROR \(14, an internal operation failed\)"),
@@ -435,7 +435,7 @@ def test_a_failure_while_capturing(blas: FakeCublasLt, gpu: FakeDriver) -> None:
 
 
 @pytest.mark.parametrize("status", [NOT_SUPPORTED, ARCH_MISMATCH, INVALID_VALUE])
-@pytest.mark.parametrize("name", ["cublasLtMatmulAlgoGetHeuristic", "cublasLtMatmul"])
+@pytest.mark.parametrize("name", [*BEFORE_ADDRESSES, "cublasLtMatmulAlgoGetHeuristic", "cublasLtMatmul"])
 def test_what_the_library_declines_runs_as_the_own_kernel(blas: FakeCublasLt, gpu: FakeDriver, name: str,
                                                           status: int) -> None:
     executable = simple()
@@ -444,6 +444,13 @@ def test_what_the_library_declines_runs_as_the_own_kernel(blas: FakeCublasLt, gp
         check(executable, values(seed=seed), values(seed=seed + 1))
     assert len(gpu.launched) == 3 and blas.ran == []
     assert re.search(rf"own kernel: {name} failed: CUBLAS_STATUS_[A-Z_]+ \({status}, ", executable.explain())
+
+
+def test_an_algorithm_that_says_nothing_of_itself(blas: FakeCublasLt) -> None:
+    blas.fail("cublasLtMatmulAlgoConfigGetAttribute", INVALID_VALUE)
+    executable = simple()
+    check(executable, values(seed=1), values(seed=2))
+    assert "NN 5 x 3 x 4, tile 20, splits 1, workspace 0" in executable.explain()
 
 
 def test_no_algorithm(blas: FakeCublasLt, gpu: FakeDriver) -> None:
@@ -581,4 +588,10 @@ def test_the_numbers_are_those_of_the_real_library() -> None:
             assert function(descriptor.handle, number, ctypes.addressof(found), written.value,
                             ctypes.byref(written)) == 0
             assert found.value == value, (kind, number)
+    assert (ctypes.sizeof(cublaslt.Algorithm), ctypes.sizeof(cublaslt.Heuristic)) == (64, 96)
+    for number in (cublaslt.ALGORITHM_ID, cublaslt.ALGORITHM_TILE, cublaslt.ALGORITHM_SPLITS):
+        found32, written = ctypes.c_int32(-1), ctypes.c_size_t()
+        library.call("cublasLtMatmulAlgoConfigGetAttribute", ctypes.byref(cublaslt.Algorithm()), number,
+                     ctypes.addressof(found32), 4, ctypes.byref(written))
+        assert found32.value == 0 and written.value == 4
     assert library.describe(15) == "CUBLAS_STATUS_NOT_SUPPORTED (15, the requested functionality is not supported)"
