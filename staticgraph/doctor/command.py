@@ -25,8 +25,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("--gpu-check", action="store_true", help="the op suite, kernels against the interpreter, determinism, "
         "compute-sanitizer and the benchmark on the first GPU")
     add("--quick", action="store_true", help="with --gpu-check: smaller arrays, for GPUs with little memory")
-    add("--only", metavar="A,B", help="with --gpu-check: only these stages (suite, interpreter, examples, determinism, "
-        "sanitizer, benchmark)")
+    add("--only", metavar="A,B", help="with --gpu-check: only these stages (suite, interpreter, products, examples, "
+        "determinism, sanitizer, benchmark)")
     add("--rehearse", action="store_true", help="with --gpu-check: without a GPU, on the tests' simulated driver with "
         "tiny sizes; tries the check, says nothing about speed")
     doctor.set_defaults(run=run)

@@ -42,6 +42,9 @@ SUITE = Selection(
 
 INTERPRETER = Selection(("tests/cuda/device_checks.py",))
 
+PRODUCTS = Selection(("tests/cuda/device_products.py",))
+
+REHEARSED_PRODUCTS = Selection(PRODUCTS.tests, ("-k", "test_nan_stays_nan and relu and not bias"))
 REHEARSED_SUITE = Selection(("tests/compiler/test_updates.py",), ("-k", "swap or failed_call",))
 REHEARSED_INTERPRETER = Selection(("tests/cuda/device_checks.py",),
                                   ("-k", "handmade_kernels or exchange or (TestRows and test_lengths and 33)"))

@@ -140,7 +140,8 @@ def test_a_suite_that_takes_too_long_is_told(tmp_path: Path) -> None:
 
 
 def test_what_the_selections_name_is_there() -> None:
-    for selection in (suite.SUITE, suite.INTERPRETER, suite.REHEARSED_SUITE, suite.REHEARSED_INTERPRETER):
+    for selection in (suite.SUITE, suite.INTERPRETER, suite.PRODUCTS, suite.REHEARSED_SUITE,
+                      suite.REHEARSED_INTERPRETER, suite.REHEARSED_PRODUCTS):
         assert all((ROOT / name).exists() for name in selection.tests)
     for name in suite.ONLY_ON_CPU:
         file, _, test = name.partition("::")
