@@ -17,14 +17,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+import staticgraph as sg
 from staticgraph.compiler.program import Argument, InputSpec, Kernel, Launch, OutputSpec, Program, Step
 from staticgraph.errors import DeviceError, OutOfMemoryError, VerificationError
 from staticgraph.runtime.cuda import cublaslt, matmul
+from staticgraph.runtime.cuda.driver import set_library
 from staticgraph.runtime.cuda.memory import WORKSPACE_BYTES
 from staticgraph.runtime.executable import Executable, load
 from staticgraph.types import Dim
 from tests.runtime.programs import buffer, make
 
+from . import needs_compiler
 from .fake_cublaslt import (
     ALLOC_FAILED,
     ARCH_MISMATCH,
@@ -487,6 +490,65 @@ def test_no_memory_for_the_arena_first(blas: FakeCublasLt, gpu: FakeDriver) -> N
         executable(values(), values())
     gpu.gpus[0].total = 2**30
     check(executable, values(seed=1), values(seed=2))
+
+
+# Graphs, through the compiler.
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCublasLt]:
+    """The same beside kernels that are compiled and run in the PTX interpreter."""
+    driver = FakeDriver()
+    fake = FakeCublasLt(driver)
+    set_library(driver)
+    cublaslt.set_library(fake)
+    try:
+        yield fake
+        gc.collect()
+        assert fake.descriptors == {}
+    finally:
+        set_library(None)
+        cublaslt.set_library(None)
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_products_in_graphs(compiled: FakeCublasLt, dtype: str) -> None:
+    """Views of all kinds reach the library as strides. Those that it cannot express are multiplied all the same."""
+    a, b = sg.placeholder("a", ("n", 6), dtype), sg.placeholder("b", (6, 4), dtype)
+    c, d = sg.placeholder("c", ("k", "n", 6), dtype), sg.placeholder("d", ("k", 6, 4), dtype)
+    v = sg.placeholder("v", (6,), dtype)
+    told = {"plain": a @ b, "left": a.T @ a, "right": b.T @ a.T, "one column": a @ sg.reshape(v, (6, 1)),
+            "slices": a[:, 1:4] @ b[2:5, 1:], "batch": c @ d, "batch and one": c @ b,
+            "turned batch": sg.matrix_transpose(d) @ sg.matrix_transpose(c), "one and batch": a @ d}
+    untold = {"reversed": a[:, ::-1] @ b, "every second": a[:, ::2] @ b[::2]}
+    feed = {"a": values(30, dtype, 1).reshape(5, 6), "b": values(24, dtype, 2).reshape(6, 4),
+            "c": values(60, dtype, 3).reshape(2, 5, 6), "d": values(48, dtype, 4).reshape(2, 6, 4),
+            "v": values(6, dtype, 5)}
+    expected = sg.evaluate({**told, **untold}, {each: feed[each.name] for each in (a, b, c, d, v)})
+    executable = sg.compile([a, b, c, d, v], {**told, **untold}, device="cuda")
+    for name, result in executable(**feed).items():
+        assert np.array_equal(result, expected[name]), name
+    products = re.findall(r"matmul_float\d\d\s+(own kernel|cuBLASLt)", executable.explain())
+    assert products.count("cuBLASLt") == len(told) and len(products) <= len(told) + len(untold)
+
+
+@needs_compiler
+def test_a_step_of_training(compiled: FakeCublasLt) -> None:
+    random = np.random.default_rng(3)
+    x, target = sg.placeholder("x", ("n", 8)), sg.placeholder("target", ("n", 3))
+    weights = [sg.variable(random.standard_normal(shape).astype("float32") / 3, name)
+               for name, shape in (("w", (8, 16)), ("b", (16,)), ("w2", (16, 3)), ("b2", (3,)))]
+    w, b, w2, b2 = weights
+    loss = sg.mean((sg.nn.gelu(x @ w + b, approximate="tanh") @ w2 + b2 - target) ** 2)
+    updates = {each: each - 0.1 * slope for each, slope in zip(weights, sg.grad(loss, weights))}
+    step = sg.compile([x, target], loss, updates=updates, device="cuda")
+    for rows in (5, 9, 5):
+        feed = {x: random.standard_normal((rows, 8)).astype("float32"), target: np.ones((rows, 3), "float32")}
+        expected = sg.evaluate([loss, *updates.values()], feed)
+        assert np.allclose(step(feed[x], feed[target]), expected[0], rtol=1e-5)
+        for each, value in zip(weights, expected[1:]):
+            assert np.allclose(each.value, value, rtol=1e-4, atol=1e-6)
+    assert len(compiled.ran) >= 5 * 3 and "own kernel" not in step.explain()
 
 
 # Where the library is.
