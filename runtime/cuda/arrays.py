@@ -59,11 +59,11 @@ def _pick(builder: Any, first: list[Any], values: list[Any]) -> Any:
 
 
 FUNCTIONS = {
-    "array_of": _variadic("array_of", 2, lambda builder, first, lengths: _walk(builder, *first, lengths)[0],
+    "array_of": _variadic("array_of", 2, lambda builder, first, lengths: _walk(builder, first[0], first[1], lengths)[0],
                           "array_of(place, items, *lengths): the array that block `place` works on, or -1."),
-    "block_of": _variadic("block_of", 2, lambda builder, first, lengths: _walk(builder, *first, lengths)[1],
+    "block_of": _variadic("block_of", 2, lambda builder, first, lengths: _walk(builder, first[0], first[1], lengths)[1],
                           "block_of(place, items, *lengths): the number of the block within its array."),
-    "left_of": _variadic("left_of", 2, lambda builder, first, lengths: _walk(builder, *first, lengths)[2],
+    "left_of": _variadic("left_of", 2, lambda builder, first, lengths: _walk(builder, first[0], first[1], lengths)[2],
                          "left_of(place, items, *lengths): the block after all these arrays, -1 if it has one."),
     "pick": _variadic("pick", 1, _pick, "pick(number, *values): the value of that number."),
 }
