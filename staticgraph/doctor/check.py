@@ -28,14 +28,17 @@ from . import suite
 from .facts import checkout, collect
 from .programs import PROGRAMS
 from .table import bench_table
-from .text import problems, usable_gpu
+from .text import problems
 
 TOTAL = 570.0
 """Seconds for everything."""
 
-SHARES = {"suite": 140.0, "interpreter": 80.0, "products": 30.0, "examples": 40.0, "determinism": 30.0,
-          "sanitizer": 40.0, "benchmark": 210.0}
+SHARES = {"suite": 140.0, "interpreter": 70.0, "products": 30.0, "examples": 30.0, "determinism": 30.0,
+          "sanitizer": 60.0, "benchmark": 210.0}
 """Seconds of it that are kept for each stage, in order; what one leaves the next may use."""
+
+MOST_PROCESSES = 12
+"""Each of them has a context on the GPU, which takes half a gigabyte."""
 
 SANITIZER_TOOLS = ("memcheck", "racecheck", "synccheck", "initcheck")
 SANITIZER_FOUND = 66
@@ -95,7 +98,7 @@ def run(quick: bool = False, rehearse: bool = False, only: Sequence[str] = (),
     record: dict[str, Any] = {"kind": "gpu-check", "date": date, "quick": quick, "rehearsal": rehearse}
     if rehearse:
         tell("REHEARSAL: the simulated driver of the tests, tiny sizes; nothing here says anything about a GPU\n")
-    refusal = _refusal(rehearse, record)
+    refusal = _refusal(rehearse, record, tell)
     if refusal:
         tell(refusal)
         return {**record, "passed": False, "stages": [], "refused": refusal}
@@ -113,7 +116,7 @@ def run(quick: bool = False, rehearse: bool = False, only: Sequence[str] = (),
     return record
 
 
-def _refusal(rehearse: bool, record: dict[str, Any]) -> str:
+def _refusal(rehearse: bool, record: dict[str, Any], tell: Callable[[str], None]) -> str:
     """Why the check cannot start, or nothing."""
     if checkout() is None:
         return ("The check needs the tests, which are not part of an installed package. Run it from a checkout:\n"
@@ -124,8 +127,11 @@ def _refusal(rehearse: bool, record: dict[str, Any]) -> str:
     record["facts"] = collect(try_out=not rehearse)
     if rehearse:
         return ""
-    if not usable_gpu(record["facts"]):
-        return "There is no usable GPU:\n" + "\n".join(f"  {each}" for each in problems(record["facts"]))
+    found = "\n".join(f"  {each}" for each in problems(record["facts"]))
+    if not record["facts"]["devices"].get("found"):
+        return f"There is no usable GPU:\n{found}"
+    if found:
+        tell(f"There are problems; the stages may tell more:\n{found}\n")
     return ""
 
 
@@ -168,7 +174,7 @@ def _products(check: Check, tell: Callable[[str], None]) -> Verdict:
 
 
 def _tests(stage: str, selection: suite.Selection, check: Check, tell: Callable[[str], None]) -> Verdict:
-    processes = 1 if check.rehearse else max(1, min(8, (os.cpu_count() or 1) // 2))
+    processes = 1 if check.rehearse else max(1, min(MOST_PROCESSES, 3 * (os.cpu_count() or 1) // 4))
     outcome = suite.run(selection, processes, check.limit(stage), check.environment(), check.folder / stage, tell)
     for failure in outcome.failures[:10]:
         lines = failure["text"].strip().splitlines()
@@ -225,10 +231,12 @@ def _sanitizer(check: Check, tell: Callable[[str], None]) -> Verdict:
     program = find_sanitizer()
     if not program:
         return Verdict("sanitizer", "skipped", "compute-sanitizer is not installed (it comes with the CUDA toolkit)")
-    arguments = check.command("staticgraph.doctor.programs", "1", "small")
-    if check.rehearse:
-        arguments += ["sums"]
-    found, told, until = {}, [], time.time() + check.limit("sanitizer")
+    until = time.time() + check.limit("sanitizer")
+    arguments = check.command("staticgraph.doctor.programs", "1", "small", *(["sums"] if check.rehearse else []))
+    alone = _run(arguments, until - time.time(), check)     # fills the cache: under the tool, compiling takes too long
+    if alone.returncode:
+        return Verdict("sanitizer", "failed", f"the programs fail by themselves: {_last_line(alone)}")
+    found, told = {}, []
     for number, tool in enumerate(SANITIZER_TOOLS):
         share = max(1.0, (until - time.time()) / (len(SANITIZER_TOOLS) - number))
         done = _run([program, "--tool", tool, "--error-exitcode", str(SANITIZER_FOUND), *arguments], share, check)

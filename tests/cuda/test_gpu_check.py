@@ -17,7 +17,7 @@ import pytest
 import staticgraph as sg
 from staticgraph.bench.cases import numpy_mlp_step
 from staticgraph.cli import main
-from staticgraph.doctor import check, contest, gpu_peers, measure, programs, suite
+from staticgraph.doctor import check, contest, facts, gpu_peers, measure, programs, suite
 from staticgraph.doctor.check import Check, Verdict
 from staticgraph.doctor.gpu_cases import CASES, TINY, GpuCase, build, draw
 from staticgraph.doctor.gpu_peers import Absent, Ready
@@ -62,7 +62,8 @@ def test_a_whole_rehearsal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 def test_without_a_gpu_it_says_what_is_missing(capsys: pytest.CaptureFixture[str],
                                                monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check, "usable_gpu", lambda facts: False)
+    monkeypatch.setattr(check, "collect", lambda try_out: {
+        **facts.collect(False), "devices": {"found": [], "why_none": "the driver finds no GPU"}})
     assert main(["doctor", "--gpu-check"]) == 1
     assert "There is no usable GPU" in capsys.readouterr().out
     assert main(["doctor", "--gpu-check", "--only", "suite,speed"]) == 2
@@ -217,8 +218,12 @@ def test_compute_sanitizer(script: str, status: str, words: str, tmp_path: Path,
                            monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in sanitizer(tmp_path, script).items():
         monkeypatch.setenv(name, value)
-    verdict = check._sanitizer(Check(rehearse=True, folder=tmp_path, deadline=time.time() + 60), quiet)
+    monkeypatch.setattr(Check, "command", lambda *arguments: [sys.executable, "-c", ""])
+    verdict = check._sanitizer(Check(rehearse=True, folder=tmp_path, deadline=time.time() + 600), quiet)
     assert verdict.status == status and words in verdict.text
+    monkeypatch.setattr(Check, "command", lambda *arguments: [sys.executable, "-c", "raise SystemExit('wrong')"])
+    verdict = check._sanitizer(Check(rehearse=True, folder=tmp_path, deadline=time.time() + 600), quiet)
+    assert verdict.text == "the programs fail by themselves: exit code 1: wrong"
 
 
 def test_a_command_that_takes_too_long_is_stopped(tmp_path: Path) -> None:
