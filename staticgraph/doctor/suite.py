@@ -34,9 +34,10 @@ ONLY_ON_CPU = ("tests/compiler/test_random.py::test_a_sample_is_part_of_the_kern
 """Tests that look at the text of kernels for the CPU."""
 
 SUITE = Selection(
-    ("tests/compiler/test_ops.py", "tests/compiler/test_updates.py", "tests/compiler/test_formulas.py",
+    ("tests/test_random_graphs.py",     # first: its three tests take longer than any other
+     "tests/compiler/test_ops.py", "tests/compiler/test_updates.py", "tests/compiler/test_formulas.py",
      "tests/compiler/test_adversarial.py", "tests/compiler/test_column_sums.py", "tests/compiler/test_random.py",
-     "tests/test_random_graphs.py", "tests/test_random.py", "tests/test_contract.py", "tests/nn", "tests/optim",
+     "tests/test_random.py", "tests/test_contract.py", "tests/nn", "tests/optim",
      "tests/seeds"),
     tuple(f"--deselect={name}" for name in ONLY_ON_CPU))
 
