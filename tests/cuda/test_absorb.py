@@ -69,6 +69,20 @@ def test_values(kind: str, dtype: str) -> None:
     assert next(kernel.library for kernel in alone.program.kernels).startswith("matmul")
 
 
+@pytest.mark.parametrize("kind", ["step", "flip", "offset", "spread", "one"])
+@needs_compiler
+def test_a_bias_that_is_a_view(kind: str) -> None:
+    from tests.cuda.test_skeletons import run, values
+
+    shape = {"spread": (), "one": (1,)}.get(kind, (30,))
+    c = sg.placeholder("c", shape)
+    view = {"step": lambda: c[1:24:2], "flip": lambda: sg.flip(c[3:15], 0), "offset": lambda: c[5:17]}.get(
+        kind, lambda: sg.broadcast_to(c, (12,)))()
+    compiled = run([x, w, c], sg.nn.relu(x @ w + view), values((9, 20)), values((20, 12), seed=1),
+                   np.asarray(values(shape, seed=2)), tolerance=1e-5)
+    assert compiled.program.kernels[-1].library == "matmul:bias:relu"
+
+
 def test_special_values() -> None:
     given = np.array([[np.nan, 1.0], [np.inf, -1.0]], "float32")
     p, q = sg.placeholder("p", (2, 2)), sg.placeholder("q", (2, 2))

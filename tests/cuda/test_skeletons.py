@@ -164,6 +164,12 @@ class TestColumns:
         compiled = run([a], sg.sum(a, axis=0), values((64, 128)))
         assert traffic(compiled)[0] == 4 * 64 * 128
 
+    def test_more_results_than_eight_warps_have_shared_memory_for(self) -> None:
+        a = sg.placeholder("a", ("n", "m", 3), "float64")
+        compiled = run([a], [sg.argmax(a * (k - 7.0), axis=0) for k in range(14)], values((70, 5, 3), "float64"))
+        (kernel,) = kernels(compiled)
+        assert translated(kernel).shared_bytes == 14 * 16 * 4 * 32 and kernel.launch.threads == 4 * 32
+
 
 class TestParts:
     """Few and long rows, cut into parts (`compiler.fission`)."""
@@ -179,6 +185,12 @@ class TestParts:
         given[12000] = np.nan
         run([flat], [sg.argmax(flat), sg.argmin(flat), sg.max(flat)], given)
         run([flat], [sg.argmax(flat), sg.argmin(flat)], given[:12000])
+
+    def test_values_of_rows_in_several_axes(self) -> None:
+        a = sg.permute_dims(cube := sg.placeholder("cube", (3, 2, 17000)), (1, 0, 2))
+        most = sg.max(a, axis=2, keepdims=True)
+        compiled = run([cube], [most, a - most], values((3, 2, 17000)))
+        assert [each.extent for each in compiled.runs][-1] == 3 * 2
 
     def test_several_reductions_and_what_follows_them(self) -> None:
         whole = sg.placeholder("whole", (40000,))
