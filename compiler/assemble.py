@@ -19,6 +19,7 @@ from staticgraph.types import Size, maximum_size, minimum_size, product
 
 from . import specials
 from .backend import Call, Rendered, backend_for, guarded
+from .columns import RowKernel
 from .fusion import Group
 from .kernel_ir import KernelIR, Pointer, Reduce, Section, format_kernel, verify
 from .lower import GroupLowering, Lowered
@@ -71,6 +72,7 @@ class Assembler:
         self.checks: list[Check] = []
         self.check_numbers: dict[Tensor, int] = {}
         self.drafts: list[_Draft] = []
+        self.waiting: RowKernel | None = None
         self.texts: dict[KernelIR, tuple[Rendered, str]] = {}
 
     def run(self) -> Parts:
@@ -80,6 +82,7 @@ class Assembler:
                 commits.append(step)
             else:
                 self._draft(step)
+        self._flush()
         self._draft_commits(commits)
         return self._finish()
 
@@ -108,8 +111,10 @@ class Assembler:
         work, guard = step.work, self._guards()
         if isinstance(work, Group):
             lowering = GroupLowering(work, self.fused, step.stored, self.source_buffer, self.check_of, self.style)
-            self._add(lowering.lower(), step.stage, self.fused.members(work), guard)
-        elif isinstance(work, CopyWork):
+            self._draft_group(lowering.lower(), self.fused.members(work), guard)
+            return
+        self._flush()
+        if isinstance(work, CopyWork):
             self._add(self._copy_work(work), step.stage, [work.like], guard)
         elif work.op.kind == "contraction":
             self._draft_matmul(work)
@@ -121,6 +126,32 @@ class Assembler:
                     self._library(made, {self.buffer_of(work)}, work)
                 else:
                     self._add(made, step.stage, [work], guard)
+
+    def _draft_group(self, lowered: Lowered, nodes: Sequence[Tensor], guard: bool) -> None:
+        """A row kernel waits for column sums that follow it."""
+        if self.waiting is not None and self.waiting.take_in(lowered, nodes, guard):
+            return
+        self._flush()
+        if self.backend.takes_columns(lowered):
+            self.waiting = RowKernel(lowered, nodes, guard, self._scratch, self._is_dead)
+        else:
+            self._add(lowered, "compute", nodes, guard)
+
+    def _flush(self) -> None:
+        """Draft the row kernel that has waited."""
+        rows, self.waiting = self.waiting, None
+        if rows is not None:
+            self._add(rows.lowered, "compute", rows.nodes, rows.guard)
+            for lowered, nodes, guard in rows.joins:
+                self._add(lowered, "compute", nodes, guard, whole=True)
+
+    def _is_dead(self, buffer: int, nodes: Sequence[Tensor]) -> bool:
+        """Does nothing but these nodes read a buffer?"""
+        readers = frozenset(nodes)
+        held = [node for node, number in self.schedule.buffer_of.items() if number == buffer]
+        return self.schedule.buffers[buffer].place == "arena" and all(
+            node not in self.fused.roots and all(user in readers for user in self.fused.users.get(node, ()))
+            for node in held)
 
     def _copy_work(self, work: CopyWork) -> Lowered:
         strides = contiguous_strides(work.like.shape)
@@ -207,8 +238,8 @@ class Assembler:
                      Argument("buffer", scratch), Argument("size", node.shape[-1])]
         self._library(Call(kernel, arguments, rows), {self.buffer_of(node), scratch}, node)
 
-    def _add(self, lowered: Lowered, stage: str, nodes: Sequence[Tensor], guard: bool) -> None:
-        for piece in self.backend.pieces(lowered, self._scratch):
+    def _add(self, lowered: Lowered, stage: str, nodes: Sequence[Tensor], guard: bool, whole: bool = False) -> None:
+        for piece in [lowered] if whole else self.backend.pieces(lowered, self._scratch):
             part = guarded(piece) if guard else piece
             kernel, listing = self._rendered(KernelIR(kernel_name(part), (part.section,), part.lanes, guard))
             self.drafts.append(_Draft(kernel, part.arguments, self.backend.extent(part), stage, written(part),

@@ -14,13 +14,24 @@ from typing import Any, Protocol
 from staticgraph.tensor import Tensor
 from staticgraph.types import Size, product
 
-from . import specials
-from .fission import Scratch, fission
+from . import fission, specials
+from .fission import Scratch
 from .kernel_ir import KernelIR, Section, Status
 from .lower import Lowered
 from .parameters import STYLES, BufferOf, Style
 from .program import Argument, Launch
-from .render import cpu, cpu_matmul, cpu_sort, cuda, cuda_matmul, cuda_scatter, cuda_sections, cuda_sort, cuda_tiles
+from .render import (
+    cpu,
+    cpu_matmul,
+    cpu_sort,
+    cuda,
+    cuda_matmul,
+    cuda_rows,
+    cuda_scatter,
+    cuda_sections,
+    cuda_sort,
+    cuda_tiles,
+)
 from .target import Target
 from .views import View
 
@@ -56,6 +67,9 @@ class Backend(Protocol):
     def pieces(self, lowered: Lowered, scratch: Scratch) -> list[Lowered]:
         """A lowered section as the kernels that compute it, in order."""
 
+    def takes_columns(self, lowered: Lowered) -> bool:
+        """Can sums over the rows go into this row kernel (see `columns`)?"""
+
     def extent(self, lowered: Lowered) -> Size:
         """Parallel iterations of a section as it is rendered here."""
 
@@ -86,6 +100,9 @@ class CpuBackend:
 
     def pieces(self, lowered: Lowered, scratch: Scratch) -> list[Lowered]:
         return [lowered]
+
+    def takes_columns(self, lowered: Lowered) -> bool:
+        return False
 
     def extent(self, lowered: Lowered) -> Size:
         return lowered.extent
@@ -121,7 +138,11 @@ class CudaBackend:
         return Rendered(name, *cuda.render(replace(kernel, name=name)))
 
     def pieces(self, lowered: Lowered, scratch: Scratch) -> list[Lowered]:
-        return fission(lowered, scratch)
+        return fission.fission(lowered, scratch)
+
+    def takes_columns(self, lowered: Lowered) -> bool:
+        return lowered.lanes == "inner" and fission.number_of_parts(lowered) == 1 and cuda.is_cooperative(
+            lowered.section) and cuda_rows.keeps_columns(lowered.section)
 
     def extent(self, lowered: Lowered) -> Size:
         section = lowered.section

@@ -6,7 +6,7 @@ each other and may run in any order, on any thread. Grammar:
     kernel    := name section+
     parameter := Pointer(name, dtype, access) | Extent(name) | Status(name)
     axis      := Axis(name, extent)                          the parallel axes of a section, outermost first
-    section   := Section(count, prelude, body)               `count` equal programs, one after the other, with their own
+    section   := Section(count, prelude, body, columns)      `count` equal programs, one after the other, with their own
                                                              parameters; most kernels have one section of count 1; the
                                                              prelude holds values that no axis changes
     statement := Let(name, dtype, expr)                      a value; names are assigned once
@@ -183,12 +183,25 @@ Statement = Let | Store | Map | Reduce | Scan | Check | Local | Barrier
 
 
 @dataclass(frozen=True)
+class ColumnSums:
+    """Reductions over the parallel axis, for each element of a row: `body` and the terms of `results` follow the body
+    of the section's statement number `loop`, a loop over the row. Some share of the rows goes through one block of
+    threads; `stores` keep its results, `share` being the number of the block. See `columns`."""
+
+    loop: int
+    body: tuple[Let, ...]
+    results: tuple[Result, ...]
+    stores: tuple[Store, ...]
+
+
+@dataclass(frozen=True)
 class Section:
     parameters: tuple[Parameter, ...]
     axes: tuple[Axis, ...]
     body: tuple[Statement, ...]
     count: int = 1
     prelude: tuple[Statement, ...] = ()
+    columns: tuple[ColumnSums, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -232,6 +245,11 @@ def format_kernel(kernel: KernelIR) -> str:
         for axis in section.axes:
             lines.append(f"    parallel {axis.name} < {axis.extent}")
         lines += _format_body(section.body, "      ")
+        for sums in section.columns:
+            lines.append(f"    columns of statement {sums.loop}")
+            lines += _format_body(sums.body, "      ")
+            lines += [f"      {result.name}: {result.dtype} = {result.op}({result.expr})" for result in sums.results]
+            lines += _format_body(sums.stores, "      ")
     return "\n".join(lines) + "\n"
 
 
@@ -295,6 +313,22 @@ class _Verifier:
             self.expression(axis.extent, scope)
             self.define(axis.name, scope)
         self.body(self.section.body, scope)
+        for sums in self.section.columns:
+            self.columns(sums, scope)
+
+    def columns(self, sums: ColumnSums, scope: set[str]) -> None:
+        loop = self.section.body[sums.loop] if sums.loop < len(self.section.body) else None
+        if not isinstance(loop, Map | Reduce):
+            self.fail(f"columns of statement {sums.loop}, which is no loop")
+        assert isinstance(loop, Map | Reduce)
+        inside = scope | self.assigned | {loop.index if isinstance(loop, Map) else loop.loops[0][0]}
+        self.body(sums.body, inside)
+        for result in sums.results:
+            self.known(result.op, REDUCTIONS, "reduction")
+            self.expression(result.expr, inside)
+        for result in sums.results:
+            self.define(result.name, inside)
+        self.body(sums.stores, inside | {"share"})
 
     def fail(self, what: str) -> None:
         raise VerificationError(f"kernel {self.kernel.name}: {what}\n{format_kernel(self.kernel)}")

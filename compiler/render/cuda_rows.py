@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..kernel_ir import Check, Let, Map, Pointer, Reduce, Section, Statement, Store
+from ..kernel_ir import Check, ColumnSums, Let, Map, Pointer, Reduce, Section, Statement, Store
 from ..program import Launch
-from .cpu_text import Writer, typed
+from .cpu_text import Writer, start_value, typed
 from .cuda_lanes import Lanes, vector_width
 from .cuda_partial import partial_names, write_join_lanes, write_shuffles, write_start, write_term
 from .cuda_text import WARP, open_check, write_coordinates
@@ -22,12 +22,31 @@ from .cuda_text import WARP, open_check, write_coordinates
 BLOCK = 256
 LARGEST_TEAM = 512
 UNKNOWN = 256
+SHARES = 264
+"""Blocks of a kernel with column sums, which share the rows: two for each multiprocessor of an H200."""
+
 MOST_TURNS = 8
 """Vectors of a row that a thread may keep in registers."""
 
 
 def write_rows(writer: Writer, section: Section) -> Launch:
-    return _Rows(writer, section).write()
+    rows = _Rows(writer, section)
+    return rows.write_shares() if section.columns else rows.write()
+
+
+def keeps_columns(section: Section) -> bool:
+    """Does every thread of a block keep the same columns of all rows, few enough for registers? Then sums over the rows
+    can be carried along."""
+    if len(section.axes) != 1 or any(isinstance(each, Check) for each in section.body):
+        return False
+    rows = _Rows(Writer(), section)
+    loops = [each for each in section.body if isinstance(each, Map | Reduce)]
+    plain = all(unnest(each)[0] == rows.loops and not any(isinstance(inner, Check) for inner in unnest(each)[1])
+                for each in loops)
+    if not plain or len(rows.loops) != 1 or not rows.loops[0][1].isdigit() or rows.team <= WARP:
+        return False
+    each = rows.team * rows.width
+    return int(rows.loops[0][1]) % each == 0 and int(rows.loops[0][1]) // each <= MOST_TURNS
 
 
 class _Rows:
@@ -77,6 +96,75 @@ class _Rows:
         writer.depth = depth
         return Launch(team * rows, rows)
 
+    # With column sums: a block goes through a share of the rows.
+
+    def write_shares(self) -> Launch:
+        writer, section = self.writer, self.section
+        writer.line("t = thread()")
+        writer.line("share = block()")
+        turns = range(self.turns())
+        for sums in section.columns:
+            for result in sums.results:
+                for turn in turns:
+                    for lane in range(self.width):
+                        writer.line(f"{result.name}_{turn}_{lane} = {start_value(result)}")
+        self.store_if = ""
+        writer.line("point = share")
+        writer.line("while point < stop:")
+        with writer:
+            write_coordinates(writer, [(axis.name, axis.extent) for axis in section.axes], "point")
+            depth = writer.depth
+            for number, statement in enumerate(section.body):
+                columns = [each for each in section.columns if each.loop == number]
+                if columns:
+                    assert isinstance(statement, Map | Reduce)
+                    self.loop_with_columns(statement, columns)
+                else:
+                    self.statement(statement)
+            writer.depth = depth
+            writer.line("barrier()     # shared memory is used again")
+            writer.line("point += blocks()")
+        for turn in turns:
+            lanes = self.open_turn(turn)
+            for sums in section.columns:
+                lanes.inside |= {result.name for result in sums.results}
+                for result in sums.results:
+                    for lane in range(self.width):
+                        writer.line(f"{lanes.name(result.name, lane)} = {result.name}_{turn}_{lane}")
+                lanes.body(sums.stores)
+        return Launch(self.team, 1, SHARES)
+
+    def turns(self) -> int:
+        return int(self.loops[0][1]) // (self.team * self.width)
+
+    def open_turn(self, turn: int) -> RowLanes:
+        index = self.loops[0][0]
+        first = f"t * {self.width}" if self.width > 1 else "t"
+        self.writer.line(f"{index} = {first} + {turn * self.team * self.width}")
+        return RowLanes(self.writer, self.pointers, index, self.width)
+
+    def loop_with_columns(self, statement: Map | Reduce, sums: Sequence[ColumnSums]) -> None:
+        """The loop turn by turn: each has accumulators of its own."""
+        writer, results = self.writer, statement.results if isinstance(statement, Reduce) else ()
+        suffixes = [f"_{lane}" for lane in range(self.width)] if self.width > 1 else [""]
+        for result in results:
+            for suffix in suffixes:
+                write_start(writer, result, suffix)
+        for turn in range(self.turns()):
+            lanes = self.open_turn(turn)
+            lanes.body([each for each in statement.body if not isinstance(each, Store)])
+            lanes.body_stores([each for each in statement.body if isinstance(each, Store)], "")
+            for result in results:
+                for lane, suffix in enumerate(suffixes):
+                    write_term(writer, result, lanes.fix(result.expr, lane), lanes.fix(result.position, lane), suffix)
+            for each in sums:
+                lanes.body(each.body)
+                for result in each.results:
+                    for lane in range(self.width):
+                        write_term(writer, result, lanes.fix(result.expr, lane), "", f"_{turn}_{lane}")
+        if isinstance(statement, Reduce):
+            self.join(statement)
+
     def statement(self, statement: Statement) -> None:
         match statement:
             case Let(name, dtype, expr):
@@ -110,9 +198,13 @@ class _Rows:
             for result in statement.results:
                 for lane, suffix in enumerate(suffixes):
                     write_term(writer, result, lanes.fix(result.expr, lane), lanes.fix(result.position, lane), suffix)
+        self.join(statement)
+
+    def join(self, statement: Reduce) -> None:
+        """The partial results of lanes and threads as one."""
         for result in statement.results:
-            write_join_lanes(writer, result, width)
-            write_shuffles(writer, result, min(self.team, WARP))
+            write_join_lanes(self.writer, result, self.width)
+            write_shuffles(self.writer, result, min(self.team, WARP))
         if self.team > WARP:
             self.join_warps(statement)
 
