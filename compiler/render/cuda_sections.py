@@ -58,13 +58,13 @@ def _write_form(writer: Writer, section: Section, number: int, first: int) -> No
 
 def _write_body(writer: Writer, section: Section, number: int, arguments: list[str]) -> None:
     write_parameters(writer, section.parameters, arguments)
+    if not section.axes:
+        writer.line("if thread() == 0:     # who else loads might come after the store")
+        with writer:
+            Sequential(writer).body((*section.prelude, *section.body))
+        return
     for statement in section.prelude:
         Sequential(writer).statement(statement)
-    if not section.axes:
-        writer.line("if thread() == 0:")
-        with writer:
-            Sequential(writer).body(section.body)
-        return
     (axis,) = section.axes
     pointers = {each.name: each for each in section.parameters if isinstance(each, Pointer)}
     width = vector_width(section.body, pointers, axis.name, None)

@@ -223,6 +223,13 @@ class TestUpdates:
         for variable, old in zip(variables, before, strict=True):
             np.testing.assert_array_equal(variable.value, old * np.float32(0.5) - np.float32(1))
 
+    def test_numbers(self) -> None:
+        """Arrays of one element, which their own update reads."""
+        count, rate = sg.variable(np.int64(3), "count"), sg.variable(np.float32(0.5), "rate")
+        compiled = compile_simulated([], [], updates={count: count + 1, rate: rate / count.astype("float32")})
+        compiled()
+        assert count.value == 4 and rate.value == np.float32(0.5) / np.float32(3)
+
     def test_more_arguments_than_a_launch_has(self) -> None:
         variables = [sg.variable(values((4,), seed=number), name=f"v{number}") for number in range(250)]
         before = [variable.value for variable in variables]
