@@ -13,6 +13,7 @@ import ast
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from staticgraph.tensor import Tensor
 from staticgraph.types import Size, minimum_size
@@ -121,6 +122,8 @@ class RowKernel:
         for parameter, argument in zip(other.section.parameters, other.arguments, strict=True):
             same = next((name for name, (_, known) in parameters.items() if known == argument), None)
             if same is None and any(parameter.name in WORD.findall(each.expr) for each in _lets(reduce.body)):
+                if argument.kind == "buffer" and argument.value in self._written():
+                    return None     # another view of what the row kernel, or a join after it, has yet to write
                 same = parameter.name + suffix
                 parameters[same] = replace(parameter, name=same), argument
             names[parameter.name] = same or parameter.name
@@ -144,6 +147,12 @@ class RowKernel:
             return None
         results = [replace(each, name=each.name + suffix, expr=_rename(each.expr, names)) for each in reduce.results]
         return _Renamed(body, results, loops.pop() if loops else self._last_loop(), matched)
+
+    def _written(self) -> set[Any]:
+        """The buffers that the row kernel and the joins write."""
+        return {argument.value for lowered in (self.lowered, *(join for join, _, _ in self.joins))
+                for parameter, argument in zip(lowered.section.parameters, lowered.arguments, strict=True)
+                if isinstance(parameter, Pointer) and parameter.access != "read"}
 
     def _stores(self) -> dict[tuple[str, tuple[tuple[str, ...], ...]], tuple[int, str]]:
         """Where the row kernel stores elements: (pointer, index) -> (loop, value)."""

@@ -83,3 +83,17 @@ def test_other_dtypes_and_updates() -> None:
     got, w.value = w.value, np.ones(512)
     sg.compile([a], loss, updates={w: w - sg.grad(loss, w)})(given)
     np.testing.assert_allclose(got, w.value, rtol=1e-12)
+
+
+@pytest.mark.parametrize("view", [lambda y: sg.flip(y, 0), lambda y: sg.flip(y, 1), lambda y: sg.flip(y, 0) + y])
+def test_sums_over_rows_that_the_kernel_has_not_written_yet(view: Any) -> None:
+    y = sg.nn.softmax(x)
+    run([x], [y, sg.sum(view(y) * x, axis=0)], arrays(40)[0], tolerance=1e-5)
+
+
+def test_sums_that_read_a_sum_along_the_rows() -> None:
+    square = sg.placeholder("square", (1024, 1024))
+    y = sg.nn.softmax(square)
+    total = sg.sum(y * square, axis=0)
+    compiled = run([square], [y, total, sg.sum(square * total[:, None], axis=0)], arrays(1024)[0], tolerance=1e-5)
+    assert "share" in kernels(compiled)[0].text
