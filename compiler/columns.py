@@ -24,6 +24,10 @@ from .program import Argument
 from .render.cpu_text import WORD
 from .render.cuda_rows import SHARES
 
+MOST_SUMS = 4
+"""Column sums of one kernel. A thread has up to 16 registers of partial results for each, and those of a block of 512
+threads have 128 in all."""
+
 IsDead = Callable[[int, Sequence[Tensor]], bool]
 """Does nothing but these nodes read a buffer?"""
 
@@ -70,7 +74,8 @@ class RowKernel:
     def take_in(self, other: Lowered, nodes: Sequence[Tensor], guard: bool) -> bool:
         """Take a reduction over the rows in, if it is one and everything that it reads is at hand."""
         reduce = self._reduction(other)
-        if reduce is None:
+        carried = sum(len(each.results) for each in self.lowered.section.columns)
+        if reduce is None or carried + len(reduce.results) > MOST_SUMS:
             return False
         parameters = dict(self._parameters())
         renamed = self._renamed(other, reduce, parameters)

@@ -98,3 +98,11 @@ def test_sums_that_read_a_sum_along_the_rows() -> None:
     again = sg.sum(square * sg.flip(total, 0)[:, None], axis=0)
     compiled = run([square], [y, total, again], arrays(1024)[0], tolerance=1e-5)
     assert "share" in kernels(compiled)[0].text
+
+
+@pytest.mark.parametrize("count", [4, 6])
+def test_partial_results_stay_in_registers(count: int) -> None:
+    a = sg.placeholder("a", ("n", 8192))
+    y = sg.nn.softmax(a)
+    compiled = run([a], [y, *(sg.sum(y * (a + k), axis=0) for k in range(count))], values((3, 8192)), tolerance=1e-5)
+    assert translated(kernels(compiled)[0]).spill_bytes == 0
