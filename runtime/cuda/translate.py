@@ -79,7 +79,7 @@ def _without_garbage_collection() -> Iterator[None]:
 
 def _front_end(name: str, text: str, threads: int, filename: str) -> str:
     """The kernel as LLVM IR in NVVM's dialect."""
-    _require("numba_cuda")     # not numba.cuda: old versions of Numba have one of their own
+    _require_front_end()
     from numba.core.errors import NumbaError
     from numba.cuda.core.errors import NumbaError as CudaError
 
@@ -203,6 +203,19 @@ def _resources(name: str, log: str) -> tuple[int, int, int, int]:
     if stack is None or used is None:
         raise VerificationError(f"kernel '{name}': nvJitLink's log does not say what it uses\n{log}")
     return int(used[1]), max(int(stack[2]), int(stack[3])), int(stack[1]), int(used[2] or 0)
+
+
+@cache
+def _require_front_end() -> None:
+    """numba-cuda as a whole: it loads much of itself late, and meets a NumPy that is too new for it only then."""
+    import numpy
+
+    found = _require("numba_cuda")     # not numba.cuda: old versions of Numba have one of their own
+    try:
+        import numba.cuda.np.arrayobj  # noqa: F401
+    except AttributeError as error:
+        raise DeviceError(f"numba-cuda {getattr(found, '__version__', '')} does not work with NumPy "
+                          f"{numpy.__version__}: {error}\n  needed: {INSTALL}") from error
 
 
 PACKAGES = {"numba_cuda": "numba-cuda", "cuda.bindings.nvvm": "nvidia-nvvm",
