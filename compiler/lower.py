@@ -265,7 +265,8 @@ class GroupLowering:
 
     def _name(self, stem: str) -> str:
         self.counter += 1
-        return f"{stem}_{self.counter}"
+        # A stem like add_1 is set apart from the names that a renderer makes of add_1: add_1_0, add_1_1, ...
+        return f"{stem}{'_' if stem[-1].isdigit() else ''}_{self.counter}"
 
     def _index(self, access: Access) -> str:
         terms = [(self.variables[axis], self.parameters.extent(access.strides[axis]))

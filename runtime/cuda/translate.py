@@ -205,7 +205,6 @@ def _resources(name: str, log: str) -> tuple[int, int, int, int]:
     return int(used[1]), max(int(stack[2]), int(stack[3])), int(stack[1]), int(used[2] or 0)
 
 
-@cache
 def _require_front_end() -> None:
     """numba-cuda as a whole: it loads much of itself late, and meets a NumPy that is too new for it only then."""
     import numpy

@@ -112,7 +112,8 @@ def test_every_word_of_the_compiler_is_in_the_table() -> None:
     assert FUNCTIONS - {"min", "max"} <= tried
     memory = ("pointer_", "input_", "shared_", "load", "store", "shuffle_", "team_")
     others = {name for name in NAMES if not name.startswith(memory)}
-    assert others - tried == {"thread", "block", "blocks", "barrier", "fail"}
+    assert others - tried == {"thread", "block", "blocks", "barrier", "fail", "reported",
+                              "array_of", "block_of", "left_of", "pick"}
     assert all(isinstance(value, (float, type)) or (value.__doc__ or "").strip() for value in NAMES.values())
 
 
@@ -324,6 +325,38 @@ def apart(a0):
     y = np.zeros(8, np.float32)
     run_cuda(compile_cuda("apart", text, 8)[0].ptx, "apart", [y], 1, 8)
     assert y.tolist() == [100.0 + value for value in range(7, -1, -1)]
+
+
+def test_blocks_are_given_out_to_arrays() -> None:
+    """Lengths 5, 0, 8 and 1 by blocks of 4: two blocks, none, two and one; what is left goes to other arrays."""
+    text = """
+from staticgraph.runtime.cuda.language import array_of, block, block_of, left_of, pick, pointer_int64
+
+def which(a0, a1, a2, a3, a4):
+    y = pointer_int64(a4)
+    turn = array_of(block(), 4, a0, a1, a2, a3)
+    y[4 * block()] = turn
+    y[4 * block() + 1] = block_of(block(), 4, a0, a1, a2, a3)
+    y[4 * block() + 2] = left_of(block(), 4, a0, a1, a2, a3)
+    y[4 * block() + 3] = pick(turn, a0, a1, a2, a3) if turn >= 0 else -1
+"""
+    y = np.zeros((7, 4), np.int64)
+    run_cuda(compile_cuda("which", text, 1)[0].ptx, "which", [5, 0, 8, 1, y], 7, 1)
+    assert y.tolist() == [[0, 0, -1, 5], [0, 1, -1, 5], [2, 0, -1, 8], [2, 1, -1, 8], [3, 0, -1, 1], [-1, 0, 0, -1],
+                          [-1, 0, 1, -1]]
+
+
+@pytest.mark.parametrize("word", [0, 1, -1, 1 << 40])
+def test_reports_are_seen(word: int) -> None:
+    text = """
+from staticgraph.runtime.cuda.language import pointer_bool, pointer_int64, reported
+
+def seen(a0, a1):
+    pointer_bool(a1)[0] = reported(pointer_int64(a0))
+"""
+    status, y = np.array([word, 7, 7, 7]), np.zeros(1, bool)
+    run_cuda(compile_cuda("seen", text, 1)[0].ptx, "seen", [status, y], 1, 1)
+    assert y[0] == (word != 0)
 
 
 SHUFFLES: dict[str, Any] = {
