@@ -21,7 +21,8 @@ from . import specials
 from .backend import Call, Rendered, backend_for, guarded
 from .columns import RowKernel
 from .fusion import Group
-from .kernel_ir import KernelIR, Pointer, Reduce, Section, format_kernel, verify
+from .kernel_ir import KernelIR, Pointer, Reduce, Section, format_kernel
+from .kernel_verify import verify
 from .lower import GroupLowering, Lowered
 from .memory_plan import LiveBuffer, plan
 from .program import Argument, Buffer, Check, Kernel, Note, Step

@@ -103,6 +103,14 @@ def layer_norm() -> Built:
 
 
 @graph
+def layer_norm_gradient() -> Built:
+    x, weight = matrix(columns=1024), sg.placeholder("weight", (1024,))
+    y = sg.nn.layer_norm(x, weight)
+    ct = matrix("ct", columns=1024)
+    return [x, weight, ct], sg.grad(y, [x, weight], cotangent=ct), {}
+
+
+@graph
 def cross_entropy_and_gradient() -> Built:
     x, labels = matrix(), sg.placeholder("labels", ("n",), "int64")
     loss = sg.nn.cross_entropy(x, labels)

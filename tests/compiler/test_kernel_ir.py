@@ -12,6 +12,7 @@ from staticgraph.compiler.kernel_ir import (
     Barrier,
     Carry,
     Check,
+    ColumnSums,
     Extent,
     KernelIR,
     Let,
@@ -26,12 +27,14 @@ from staticgraph.compiler.kernel_ir import (
     Status,
     Store,
     format_kernel,
-    verify,
 )
+from staticgraph.compiler.kernel_verify import verify
 
 PARAMETERS = (Pointer("x0", "float32"), Pointer("y0", "float32", "write"), Pointer("z0", "float32", "readwrite"),
               Extent("n0"), Status())
 LOAD = Let("x0v_1", "float32", "x0[i]")
+SUM = Result("sum_1", "float32", "sum", "t_1")
+TERM = Let("t_1", "float32", "x0[i * 8 + j]")
 
 
 def kernel(*body: Statement, prelude: tuple[Statement, ...] = (), axes: tuple[Axis, ...] = (Axis("i", "n0"),),
@@ -39,18 +42,26 @@ def kernel(*body: Statement, prelude: tuple[Statement, ...] = (), axes: tuple[Ax
     return KernelIR("k", (Section(PARAMETERS, axes, body, count, prelude),))
 
 
-def row(*inside: Statement, results: tuple[Result, ...], after: tuple[Statement, ...] = ()) -> KernelIR:
-    return kernel(Reduce((("j", "n0"),), inside, results), *after)
+def row(*inside: Statement, results: tuple[Result, ...], after: tuple[Statement, ...] = (),
+        window: tuple[str, str] | None = None) -> KernelIR:
+    return kernel(Reduce((("j", "n0"),), inside, results, window), *after)
 
 
-SUM = Result("sum_1", "float32", "sum", "t_1")
-TERM = Let("t_1", "float32", "x0[i * 8 + j]")
+def columns(loop: int, term: str) -> KernelIR:
+    """A row kernel with a sum over its rows; statement 1 is its loop."""
+    sums = ColumnSums(loop, (), (Result("sum_2", "float32", "sum", term),), (Store("y0", "share * 8 + j", "sum_2"),))
+    body = (Let("a", "float32", "x0[i]"), Map("j", "n0", (TERM,)))
+    return KernelIR("k", (Section(PARAMETERS, (Axis("i", "n0"),), body, columns=(sums,)),))
+
+
 CARRY = Carry("c", "float32", "0", "c + t_1")
 
 VALID = {
     "empty": kernel(),
     "elements": kernel(LOAD, Let("exp_2", "float32", "exp(x0v_1)"), Store("y0", "i", "exp_2")),
     "prelude": kernel(Store("y0", "i", "p"), prelude=(Let("p", "float32", "x0[0]"),)),
+    "columns": columns(1, "t_1"),
+    "window": row(TERM, results=(SUM,), window=("i * 4", "4")),
     "row": row(TERM, results=(SUM,), after=(Store("y0", "i", "sum_1"), Map("j", "n0", (Store("y0", "j", "sum_1"),)))),
     "same index twice": kernel(Map("j", "n0", (Store("y0", "j", "0"),)), Map("j", "4", (Store("z0", "j", "z0[j]"),))),
     "argmax": row(TERM, results=(Result("at", "int64", "argmax", "t_1", "float32", "j"),)),
@@ -102,6 +113,9 @@ INVALID = {
     "dtype of a pointer": (KernelIR("k", (Section((Pointer("x0", "object"),), (), ()),)), "'object' is no dtype"),
     "access": (KernelIR("k", (Section((Pointer("x0", "int8", "append"),), (), ()),)), "'append' is no kind of access"),
     "local scope": (kernel(Local("a", "int8", 3, "global")), "'global' is no scope of a local array"),
+    "window of an unknown size": (row(TERM, results=(SUM,), window=("0", "n9")), "'n9' is used before it is defined"),
+    "columns of no loop": (columns(0, "t_1"), "columns of statement 0, which is no loop"),
+    "columns of an unknown value": (columns(1, "t_9"), "'t_9' is used before it is defined"),
     "section no times": (kernel(count=0), "a section 0 times"),
     "no section": (KernelIR("k", ()), "or no section"),
     "lanes": (dataclasses.replace(kernel(), lanes="outer"), "lanes 'outer'"),
