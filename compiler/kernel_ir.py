@@ -25,8 +25,8 @@ parallel axis: a reduction over leading axes). It is a hint for the renderer: a 
 neighbouring threads there. Meaning never depends on it.
 
 Invariants, checked by `kernel_verify`: every name is defined before use and assigned once; expressions are made of
-names, numbers, operators, loads and known functions only; dtypes, orders and kinds of access are known ones; stores go to
-local arrays and to pointers that may be written; a Reduce's results are not visible inside of it.
+names, numbers, operators, loads and known functions only; dtypes, orders and kinds of access are known ones; stores go
+to local arrays and to pointers that may be written; a Reduce's results are not visible inside of it.
 """
 
 from __future__ import annotations
