@@ -1,7 +1,7 @@
 """The table-driven suite of the compiler on CUDA: every op and row program, compiled for two GPUs, its PTX executed.
 
 The tests are those of the CPU; only `sg.compile` is another. All kernels on the way keep to `resources`. Row programs
-of integers differ in the name of their dtype only: a narrow, an unsigned and a wide one stand for the others here, since
+of integers differ in the name of their dtype only: a narrow, an unsigned and a wide one stand for the others, since
 Numba takes a good part of a second for each kernel. `staticgraph doctor --gpu-check` runs all of them.
 """
 
