@@ -73,7 +73,7 @@ def test_too_little_training_is_an_error(demo: ModuleType, monkeypatch: pytest.M
                                          capsys: Any) -> None:
     monkeypatch.setattr(demo, "EPOCHS", 1)
     monkeypatch.setattr(demo, "SEEDS", 1)
-    monkeypatch.setattr(demo, "first_step_seconds", lambda: [{"first step": 2.0, "imports": 0.1}] * 2)
+    monkeypatch.setattr(demo, "first_step_seconds", lambda device: [{"first step": 2.0, "imports": 0.1}] * 2)
     monkeypatch.setattr(sys, "argv", ["digits_mlp", "--svg", str(tmp_path / "step.svg")])
     assert demo.main() == 1
     assert "needed 0.965" in capsys.readouterr().out
