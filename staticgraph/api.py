@@ -49,7 +49,8 @@ def compile(inputs: Sequence[Tensor] | Tensor, outputs: Any = (), *, updates: An
     device: "cpu", "cuda" or "cuda:1" (see `devices`). On a GPU variables stay there between calls, and inputs may be
     arrays of other libraries that are on it.
     options: {"stabilise": False} compiles the formulas as written; {"results": "device"} leaves the results of a GPU on
-    it, as arrays for torch, cupy, jax and others.
+    it, as arrays for torch, cupy, jax and others; {"tf32": True} lets a GPU round the factors of float32 products to 10
+    bits of mantissa, which is faster.
 
     Raises ArgumentError for inputs that are no placeholders or share a name, for a variable updated twice, for needed
     placeholders that are not inputs; DTypeError and ShapeError for updates that do not fit; DeviceError for a device

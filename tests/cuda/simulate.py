@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 
 from staticgraph import api
-from staticgraph.compiler.pipeline import Compilation, compile_graph
+from staticgraph.compiler.pipeline import Compilation
 from staticgraph.compiler.program import Kernel, Program, Step
-from staticgraph.compiler.target import Target
 from staticgraph.errors import OutOfRangeError
 from staticgraph.runtime.convert import as_input
 from staticgraph.runtime.guards import Guards, fill
@@ -38,11 +37,7 @@ class Run:
 
 
 def compile_program(inputs: Any, outputs: Any = (), updates: Any = None, options: Any = None) -> Compilation:
-    flat, structure = api.flatten_outputs(outputs)
-    compilation = Compilation(api.check_inputs(inputs), flat, api.check_updates(updates),
-                              Target(device="cuda", name="sm_90"), api.check_options(options), structure)
-    compile_graph(compilation)
-    return compilation
+    return api.compile_only(inputs, outputs, updates=updates, device="cuda", options=options)
 
 
 def compile_simulated(inputs: Any, outputs: Any = (), *, updates: Any = None, device: str = "cuda",
