@@ -314,7 +314,7 @@ class Assembler:
         if guard:
             arguments.append(Argument("status"))
         names = list(dict.fromkeys(name for lowered, _ in parts for name in lowered.names))
-        ir = KernelIR("update_" + "_".join(names[:5]), tuple(sections), guarded=guard)
+        ir = KernelIR("update_" + "_".join(names[:5]), tuple(sections), guarded=guard, merged=True)
         kernel, listing = self._rendered(ir)
         total: Size = 0
         for lowered, _ in parts:

@@ -9,7 +9,6 @@ these reductions wanted is not stored any more.
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,11 +17,12 @@ from typing import Any
 from staticgraph.tensor import Tensor
 from staticgraph.types import Size, minimum_size
 
+from .indices import canonical
 from .kernel_ir import ColumnSums, Extent, Let, Map, Parameter, Pointer, Reduce, Result, Section, Statement, Store
 from .lower import Lowered
 from .program import Argument
-from .render.cpu_text import WORD
 from .render.cuda_rows import SHARES
+from .statements import WORD, lets, renamed, words, written
 
 MOST_SUMS = 4
 """Column sums of one kernel. A thread has up to 16 registers of partial results for each, and those of a block of 512
@@ -30,21 +30,6 @@ threads have 128 in all."""
 
 IsDead = Callable[[int, Sequence[Tensor]], bool]
 """Does nothing but these nodes read a buffer?"""
-
-
-def canonical(index: str) -> tuple[tuple[str, ...], ...]:
-    """An index as a sum of products, whatever order it was written in."""
-    def factors(node: ast.expr) -> list[str]:
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
-            return factors(node.left) + factors(node.right)
-        return [ast.unparse(node)]
-
-    def terms(node: ast.expr) -> list[ast.expr]:
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-            return terms(node.left) + terms(node.right)
-        return [node]
-
-    return tuple(sorted(tuple(sorted(factors(each))) for each in terms(ast.parse(index, mode="eval").body)))
 
 
 @dataclass
@@ -126,7 +111,7 @@ class RowKernel:
         names = {other.section.axes[0].name: self.index, reduce.loops[0][0]: self.axis.name}
         for parameter, argument in zip(other.section.parameters, other.arguments, strict=True):
             same = next((name for name, (_, known) in parameters.items() if known == argument), None)
-            if same is None and any(parameter.name in WORD.findall(each.expr) for each in _lets(reduce.body)):
+            if same is None and any(parameter.name in WORD.findall(each.expr) for each in lets(reduce.body)):
                 if argument.kind == "buffer" and argument.value in self._written():
                     return None     # another view of what the row kernel, or a join after it, has yet to write
                 same = parameter.name + suffix
@@ -134,8 +119,8 @@ class RowKernel:
             names[parameter.name] = same or parameter.name
         stored = self._stores()
         loops, matched, body = set(), set(), []
-        for each in _lets(reduce.body):
-            expr = _rename(each.expr, names)
+        for each in lets(reduce.body):
+            expr = renamed(each.expr, names)
             load = re.fullmatch(r"(\w+)\[(.*)\]", expr)
             home = parameters.get(load[1]) if load else None
             if load and home is not None and isinstance(home[0], Pointer) and home[0].access != "read":
@@ -150,7 +135,7 @@ class RowKernel:
             body.append(Let(each.name + suffix, each.dtype, expr))
         if len(loops) > 1:
             return None
-        results = [replace(each, name=each.name + suffix, expr=_rename(each.expr, names)) for each in reduce.results]
+        results = [replace(each, name=each.name + suffix, expr=renamed(each.expr, names)) for each in reduce.results]
         return _Renamed(body, results, loops.pop() if loops else self._last_loop(), matched)
 
     def _written(self) -> set[Any]:
@@ -202,7 +187,7 @@ class RowKernel:
             loads.append(Let(value, result.dtype, f"{pointer}[share * {self.length} + {column.name}]"))
             results.append(replace(result, expr=value))
         rest = other.section.body[1:]
-        used = {word for each in rest for text in _texts(each) for word in WORD.findall(text)}
+        used = words(rest) | written(rest)
         for parameter, argument in zip(other.section.parameters, other.arguments, strict=True):
             if parameter.name in used:
                 parameters.append(parameter)
@@ -217,19 +202,5 @@ def _loops(section: Section) -> tuple[tuple[str, str], ...]:
     return next(each.loops for each in section.body if isinstance(each, Reduce))
 
 
-def _lets(body: Sequence[Statement]) -> list[Let]:
-    return [each for each in body if isinstance(each, Let)]
-
-
-def _rename(text: str, names: dict[str, str]) -> str:
-    return WORD.sub(lambda match: names.get(match[0], match[0]), text)
-
-
 def _stores_to(statement: Statement, pointers: set[str]) -> bool:
     return isinstance(statement, Store) and statement.pointer in pointers
-
-
-def _texts(statement: Statement) -> list[str]:
-    if isinstance(statement, Let):
-        return [statement.expr]
-    return [statement.pointer, statement.index, statement.expr] if isinstance(statement, Store) else []

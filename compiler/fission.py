@@ -20,8 +20,7 @@ from staticgraph.types import Size, floor_divide, maximum_size, product
 from .kernel_ir import Axis, Check, Extent, Let, Map, Parameter, Pointer, Reduce, Result, Section, Statement, Store
 from .lower import Lowered
 from .program import Argument
-from .render.cpu_text import WORD
-from .render.cuda_rows import unnest
+from .statements import everything, lets, live, texts, unnest, words, written
 
 FEW_ROWS = 256
 FEW_COLUMNS = 8192
@@ -122,7 +121,7 @@ class _Fission:
         reduce = Reduce(statement.loops, statement.body, tuple(results), (f"{part} * {length}", length))
         axis = Axis(part, str(self.parts))
         axes = (axis, *self.section.axes) if columns else (*self.section.axes, axis)
-        self._add(axes, [*_lets(before), reduce, *stores], self.rows * self.parts, self.lowered.inner,
+        self._add(axes, [*lets(before), reduce, *stores], self.rows * self.parts, self.lowered.inner,
                   self.lowered.lanes, ["parts", *self._names(statement)])
 
     def _join(self, statement: Reduce, before: Sequence[Statement], number: int, after: Sequence[Statement]) -> None:
@@ -159,7 +158,7 @@ class _Fission:
         loops, body = unnest(statement)
         axes = (*self.section.axes, *(Axis(index, extent) for index, extent in loops[:-1]))
         last, extent = loops[-1]
-        values = _lets(before)
+        values = lets(before)
         self._add(axes, [*values, Map(last, extent, tuple(body))], product((self.rows, *self.lowered.inner[:-1])),
                   self.lowered.inner[-1:], "inner", ["elements"])
 
@@ -191,17 +190,17 @@ class _Fission:
     def _add(self, axes: tuple[Axis, ...], body: Sequence[Statement], extent: Size, inner: tuple[Size, ...],
              lanes: str, names: list[str]) -> None:
         """A kernel with the parameters that it uses."""
-        kept = _live(body)
-        written = {each.pointer for each in _all(kept) if isinstance(each, Store)}
-        used = _words([*kept, *self.section.prelude]) | {axis.extent for axis in axes} | written
-        prelude = _live(self.section.prelude, used)
-        used |= _words(prelude)
+        kept = live(body)
+        stored = written(kept)
+        used = words([*kept, *self.section.prelude]) | {axis.extent for axis in axes} | stored
+        prelude = live(self.section.prelude, used)
+        used |= words(prelude)
         parameters, arguments = [], []
         for name, (parameter, argument) in self.parameters.items():
             if name in used:
                 if isinstance(parameter, Pointer):
-                    loads = any(f"{name}[" in text for each in [*_all(kept), *_all(prelude)] for text in _texts(each))
-                    access = ("readwrite" if loads else "write") if name in written else "read"
+                    loads = any(f"{name}[" in text for each in everything([*kept, *prelude]) for text in texts(each))
+                    access = ("readwrite" if loads else "write") if name in stored else "read"
                     parameter = replace(parameter, access=access)
                 parameters.append(parameter)
                 arguments.append(argument)
@@ -220,49 +219,3 @@ def _extreme(result: Result) -> Result:
     """The value beside a position."""
     op = "max" if result.op == "argmax" else "min"
     return Result(f"{result.name}_extreme", result.term_dtype, op, result.expr, result.term_dtype)
-
-
-def _lets(statements: Sequence[Statement]) -> list[Statement]:
-    return [each for each in statements if isinstance(each, Let)]
-
-
-def _all(body: Sequence[Statement]) -> list[Statement]:
-    found: list[Statement] = []
-    for each in body:
-        found.append(each)
-        if isinstance(each, Map | Reduce):
-            found += _all(each.body)
-    return found
-
-
-def _texts(statement: Statement) -> list[str]:
-    match statement:
-        case Let(_, _, expr):
-            return [expr]
-        case Store(_, index, expr):
-            return [index, expr]
-        case Map(_, extent, _, _):
-            return [extent]
-        case Reduce(loops, _, results, window):
-            return [*(extent for _, extent in loops), *(window or ()), *(each.expr for each in results),
-                    *(each.position for each in results)]
-        case Check(_, value, size, number):
-            return [value, size, number, "status"]
-        case _:
-            return []
-
-
-def _words(body: Sequence[Statement]) -> set[str]:
-    return {word for each in _all(body) for text in _texts(each) for word in WORD.findall(text)}
-
-
-def _live(body: Sequence[Statement], wanted: set[str] = frozenset()) -> list[Statement]:  # type: ignore[assignment]
-    """The statements without values that nothing uses."""
-    used = set(wanted)
-    kept: list[Statement] = []
-    for statement in reversed(body):
-        if isinstance(statement, Let) and statement.name not in used:
-            continue
-        used |= _words([statement])
-        kept.append(statement)
-    return kept[::-1]

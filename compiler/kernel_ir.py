@@ -199,12 +199,14 @@ class Section:
 @dataclass(frozen=True)
 class KernelIR:
     """`guarded`: it does nothing where a step before it has reported something, since an index that was out of range
-    has not been stored. (Where steps run one by one and end with the first report, as on a CPU, none needs to be.)"""
+    has not been stored. (Where steps run one by one and end with the first report, as on a CPU, none needs to be.)
+    `merged`: its sections are the updates of many arrays, of one form even where it is a single one."""
 
     name: str
     sections: tuple[Section, ...]
     lanes: str = "inner"
     guarded: bool = False
+    merged: bool = False
 
 
 @cache

@@ -221,6 +221,13 @@ class Program:
     graphs: tuple[GraphRecord, ...] = field(default=(), compare=False)
 
 
+def describe_step(program: Program, number: int) -> str:
+    """A step as messages name it: its kernel, what it computes, the user's lines."""
+    step = program.steps[number]
+    note = program.notes[step.note]
+    return f"step {number}, kernel '{program.kernels[step.kernel].name}' ({note.title}; {', '.join(note.lines)})"
+
+
 def verify(program: Program) -> None:
     """Raise VerificationError unless the program keeps the invariants that can be checked without sizes."""
     limits = {"input": len(program.inputs), "output": len(program.outputs), "variable": len(program.variables),

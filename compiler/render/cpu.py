@@ -36,9 +36,9 @@ from ..kernel_ir import (
     Status,
     Store,
 )
+from ..statements import WORD
 from .cpu_lanes import render_lanes
 from .cpu_text import (
-    WORD,
     Writer,
     accumulate,
     accumulator,

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from ..kernel_ir import Check, Let, Map, Reduce, Result, Section, Statement, Store
+from ..statements import WORD
 from .cpu_text import (
-    WORD,
     Writer,
     accumulate,
     accumulator,

@@ -10,13 +10,13 @@ import ast
 import re
 
 from ..kernel_ir import Check, Result, Section
+from ..statements import WORD
 
 LANGUAGE = "staticgraph.runtime.cpu.language"
 NARROW = ("int8", "int16", "int32", "uint8", "uint16", "uint32")
 PYTHON = frozenset("""
     def for in range while if else and or not min max True False is return
 """.split())
-WORD = re.compile(r"[^\W\d]\w*")
 WRAPPING: dict[type[ast.operator], str] = {ast.Add: "wrapping_add", ast.Sub: "wrapping_subtract",
                                            ast.Mult: "wrapping_multiply"}
 _LOWEST = {"bool": "False", "int8": "-128", "int16": "-32768", "int32": "-2147483648",

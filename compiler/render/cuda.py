@@ -44,7 +44,7 @@ THREADS = 256
 def render(kernel: KernelIR) -> tuple[str, Launch]:
     """The Numba source of the kernel, starting with the import of the names that it uses, and how it is launched."""
     writer = Writer()
-    single = len(kernel.sections) == 1 and kernel.sections[0].count == 1 and not is_update(kernel)
+    single = len(kernel.sections) == 1 and kernel.sections[0].count == 1 and not kernel.merged
     arguments = sum(section.count * len(section.parameters) for section in kernel.sections)
     arguments += kernel.guarded and not single     # sections share the status, which comes last
     parameters = ", ".join([*(f"a{number}" for number in range(arguments)), "stop"])
@@ -52,10 +52,6 @@ def render(kernel: KernelIR) -> tuple[str, Launch]:
     with writer:
         launch = _render_section(writer, kernel.sections[0], kernel) if single else write_sections(writer, kernel)
     return header(writer.text(), LANGUAGE) + writer.text(), launch
-
-
-def is_update(kernel: KernelIR) -> bool:
-    return kernel.name.startswith("update_")
 
 
 def _render_section(writer: Writer, section: Section, kernel: KernelIR) -> Launch:

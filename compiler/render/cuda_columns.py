@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from ..kernel_ir import Check, Let, Map, Reduce, Section, Statement, Store
 from ..program import Launch
+from ..statements import unnest
 from .cpu_text import Writer, typed
 from .cuda_lanes import SIZES
 from .cuda_partial import best_of, is_position, partial_names, write_merge, write_start, write_term
-from .cuda_rows import unnest
 from .cuda_text import WARP, Sequential, open_check, write_coordinates
 
 MOST_GROUPS = 8

@@ -7,14 +7,14 @@ statements are repeated, which is what the compiler would do with a loop of know
 
 from __future__ import annotations
 
-import ast
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
+from ..indices import linear, split_load
 from ..kernel_ir import Check, Let, Pointer, Statement, Store
 from ..parameters import VECTOR_BYTES
-from .cpu_text import WORD, Writer, typed
+from ..statements import WORD
+from .cpu_text import Writer, typed
 from .cuda_text import open_check
 
 MOST_COPIES = 4
@@ -22,62 +22,6 @@ MOST_COPIES = 4
 
 SIZES = {"bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "float32": 4, "int64": 8,
          "uint64": 8, "float64": 8}
-
-
-@dataclass(frozen=True)
-class Linear:
-    """An index as a function of one variable: its coefficient (None if it is not linear or not a known number), and
-    what the rest of the index is surely a multiple of (0: there is no rest)."""
-
-    coefficient: int | None
-    divisor: int
-
-
-def linear(index: str, variable: str) -> Linear:
-    """How an index depends on a variable."""
-    coefficient: int | None = 0
-    divisor = 0
-    for term in _terms(ast.parse(index, mode="eval").body):
-        factors, names = _factors(term)
-        if factors is None or names.count(variable) > 1:
-            return Linear(None, 1)
-        if variable in names:
-            known = len(names) == 1
-            coefficient = coefficient + factors if known and coefficient is not None else None
-        else:
-            divisor = math.gcd(divisor, factors)
-    return Linear(coefficient, divisor)
-
-
-def _terms(node: ast.expr) -> Iterator[ast.expr]:
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        yield from _terms(node.left)
-        yield from _terms(node.right)
-    else:
-        yield node
-
-
-def _factors(node: ast.expr) -> tuple[int | None, list[str]]:
-    """The product of the numbers and the names of a term; (None, []) of anything but a product."""
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
-        left, right = _factors(node.left), _factors(node.right)
-        if left[0] is None or right[0] is None:
-            return None, []
-        return left[0] * right[0], left[1] + right[1]
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        number, names = _factors(node.operand)
-        return (None, []) if number is None else (-number, names)
-    if isinstance(node, ast.Constant) and isinstance(node.value, int):
-        return node.value, []
-    return (1, [node.id]) if isinstance(node, ast.Name) else (None, [])
-
-
-def split_load(expr: str) -> tuple[str, str] | None:
-    """(pointer, index) of an expression that is nothing but a load."""
-    node = ast.parse(expr, mode="eval").body
-    if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
-        return node.value.id, ast.unparse(node.slice)
-    return None
 
 
 class Lanes:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from ..kernel_ir import Check, ColumnSums, Let, Map, Pointer, Reduce, Section, Statement, Store
 from ..program import Launch
+from ..statements import unnest
 from .cpu_text import Writer, start_value, typed
 from .cuda_lanes import Lanes, vector_width
 from .cuda_partial import partial_names, write_join_lanes, write_shuffles, write_start, write_term
@@ -43,10 +44,7 @@ def keeps_columns(section: Section) -> bool:
     loops = [each for each in section.body if isinstance(each, Map | Reduce)]
     plain = all(unnest(each)[0] == rows.loops and not any(isinstance(inner, Check) for inner in unnest(each)[1])
                 for each in loops)
-    if not plain or len(rows.loops) != 1 or not rows.loops[0][1].isdigit() or rows.team <= WARP:
-        return False
-    each = rows.team * rows.width
-    return int(rows.loops[0][1]) % each == 0 and int(rows.loops[0][1]) // each <= MOST_TURNS
+    return plain and len(rows.loops) == 1 and rows.team > WARP and rows.turns(rows.loops[0][1]) > 0
 
 
 class _Rows:
@@ -72,6 +70,13 @@ class _Rows:
         vectors = max(1, vectors // self.width)
         wanted = max(WARP, -(-vectors // 4)) if vectors > 2 * WARP else -(-vectors // 2)
         return min(LARGEST_TEAM, 1 << (wanted - 1).bit_length())
+
+    def turns(self, extent: str) -> int:
+        """How often a team goes on in the row, where that is a small number without a rest; else 0."""
+        each = self.team * self.width
+        if not extent.isdigit() or int(extent) % each or int(extent) // each > MOST_TURNS:
+            return 0
+        return int(extent) // each
 
     def write(self) -> Launch:
         writer, team = self.writer, self.team
@@ -102,7 +107,7 @@ class _Rows:
         writer, section = self.writer, self.section
         writer.line("t = thread()")
         writer.line("share = block()")
-        turns = range(self.turns())
+        turns = range(self.turns(self.loops[0][1]))
         for sums in section.columns:
             for result in sums.results:
                 for turn in turns:
@@ -134,9 +139,6 @@ class _Rows:
                 lanes.body(sums.stores)
         return Launch(self.team, 1, SHARES)
 
-    def turns(self) -> int:
-        return int(self.loops[0][1]) // (self.team * self.width)
-
     def open_turn(self, turn: int) -> RowLanes:
         index = self.loops[0][0]
         first = f"t * {self.width}" if self.width > 1 else "t"
@@ -150,7 +152,7 @@ class _Rows:
         for result in results:
             for suffix in suffixes:
                 write_start(writer, result, suffix)
-        for turn in range(self.turns()):
+        for turn in range(self.turns(self.loops[0][1])):
             lanes = self.open_turn(turn)
             lanes.body([each for each in statement.body if not isinstance(each, Store)])
             lanes.body_stores([each for each in statement.body if isinstance(each, Store)], "")
@@ -240,9 +242,9 @@ class _Loop:
         index = self.loops[-1][0]
         self.depth = writer.depth
         extent = " * ".join(each for _, each in self.loops)
-        if self.window is None and len(self.loops) == 1 and self.turns(extent):
+        if self.window is None and len(self.loops) == 1 and rows.turns(extent):
             # a number of turns that the text knows: unrolled, each thread keeps its part of the row in registers
-            writer.line(f"for {index}_turn in range({self.turns(extent)}):")
+            writer.line(f"for {index}_turn in range({rows.turns(extent)}):")
             writer.depth += 1
             first = f"t * {width}" if width > 1 else "t"
             writer.line(f"{index} = {first} + {index}_turn * {team * width}")
@@ -273,13 +275,6 @@ class _Loop:
                 writer.line(f"{index} = {inner} * {width}")
         return RowLanes(writer, rows.pointers, index, width)
 
-    def turns(self, extent: str) -> int:
-        """How often a team goes on in the row, where that is a small number without a rest; else 0."""
-        each = self.rows.team * self.rows.width
-        if not extent.isdigit() or int(extent) % each or int(extent) // each > MOST_TURNS:
-            return 0
-        return int(extent) // each
-
     def __exit__(self, *_: object) -> None:
         self.rows.writer.depth = self.depth
 
@@ -295,15 +290,3 @@ class RowLanes(Lanes):
 
     def body_stores(self, stores: Sequence[Statement], store_if: str) -> None:
         super().body(stores, store_if)
-
-
-def unnest(statement: Map | Reduce) -> tuple[tuple[tuple[str, str], ...], Sequence[Statement]]:
-    """Nested loops as one: their indices with extents, and the innermost body."""
-    if isinstance(statement, Reduce):
-        return statement.loops, statement.body
-    loops = []
-    inner: Sequence[Statement] = (statement,)
-    while len(inner) == 1 and isinstance(inner[0], Map):
-        loops.append((inner[0].index, inner[0].extent))
-        inner = inner[0].body
-    return tuple(loops), inner

@@ -7,10 +7,10 @@ may overflow or vanish where the whole does neither, so products and recurrences
 
 from __future__ import annotations
 
+from ..indices import linear, split_load
 from ..kernel_ir import Let, Scan, Section, Store
 from ..program import Launch
 from .cpu_text import Writer, typed
-from .cuda_lanes import linear, split_load
 from .cuda_text import Sequential, write_coordinates
 
 THREADS = 128

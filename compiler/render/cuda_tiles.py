@@ -11,10 +11,12 @@ from collections.abc import Sequence
 
 from staticgraph.types import Size, floor_divide, product
 
+from ..indices import linear, split_load
 from ..kernel_ir import Check, Let, Map, Pointer, Section
 from ..program import Launch
-from .cpu_text import WORD, Writer, typed
-from .cuda_lanes import SIZES, linear, split_load
+from ..statements import WORD
+from .cpu_text import Writer, typed
+from .cuda_lanes import SIZES
 from .cuda_text import WARP, Sequential, write_coordinates
 
 TILE = 32

@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from staticgraph.compiler.program import Program
+from staticgraph.compiler.program import Program, describe_step
 from staticgraph.errors import DeviceError
 from staticgraph.types import evaluate_size
 
@@ -252,14 +252,8 @@ class CudaExecutable(Executable):
             try:
                 launcher.prepare(self._stream.handle)
             except DeviceError as error:
-                error.add_note(f"while preparing {self._describe_step(launching.step)}")
+                error.add_note(f"while preparing {describe_step(self._program, launching.step)}")
                 raise
-
-    def _describe_step(self, number: int) -> str:
-        step = self._program.steps[number]
-        note = self._program.notes[step.note]
-        return (f"step {number}, kernel '{self._program.kernels[step.kernel].name}' ({note.title}; "
-                f"{', '.join(note.lines)})")
 
     def _run_step_by_step(self, prepared: Prepared, addresses: tuple[int, ...]) -> None:
         """Without a graph, waiting after each kernel, so that an error names the one that it comes from."""
@@ -274,7 +268,7 @@ class CudaExecutable(Executable):
             except DeviceError as error:
                 if number is None:
                     raise
-                raise DeviceError(f"{self._describe_step(number)}: {error}") from error
+                raise DeviceError(f"{describe_step(self._program, number)}: {error}") from error
 
     def _actions(self, prepared: Prepared) -> Iterator[Action]:
         """A whole call, as what is put into the stream one after the other."""

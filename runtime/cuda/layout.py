@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from staticgraph.compiler.program import STATUS_SLOTS, Program
+from staticgraph.compiler.program import STATUS_SLOTS, Program, describe_step
 from staticgraph.errors import DeviceError, VerificationError
 from staticgraph.types import Dim, Size, evaluate_size
 
@@ -196,8 +196,8 @@ class Layout:
                 raise VerificationError(f"step {number}: its kernel does not say how it is launched")
             blocks = launch.blocks(extent)
             if blocks > MOST_BLOCKS:
-                raise DeviceError(f"step {number} needs {blocks} blocks of threads, a GPU launches {MOST_BLOCKS} at "
-                                  f"most: these sizes are too large for it")
+                raise DeviceError(f"{describe_step(self._program, number)} needs {blocks} blocks of threads, a GPU "
+                                  f"launches {MOST_BLOCKS} at most: these sizes are too large for it")
             if blocks > 0:
                 places = [base + SLOT_BYTES * (start + position) for position in range(count)]
                 launches.append(Launching(number, (ctypes.c_void_p * count)(*places), blocks, launch.threads))

@@ -105,10 +105,14 @@ def fingerprint() -> str:
     return digest.hexdigest()
 
 
+LANGUAGE = ("arrays", "block", "language", "loops", "operators", "pointers", "translate")
+"""The modules of this package that a kernel's machine code depends on."""
+
+
 def sources() -> list[Path]:
     """The files that say what the words of a kernel mean and how it is compiled."""
     here = Path(__file__).parent
-    return [path for folder in (here, here.with_name("mathematics")) for path in sorted(folder.glob("*.py"))]
+    return [*(here / f"{name}.py" for name in LANGUAGE), *sorted(here.with_name("mathematics").glob("*.py"))]
 
 
 COMPILERS = ("numba_cuda", "numba", "llvmlite", "numpy", "cuda_bindings", "nvidia_nvvm", "nvidia_nvjitlink")

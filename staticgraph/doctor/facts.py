@@ -6,6 +6,7 @@ the runtime too, so that one which the runtime refuses is still described.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import platform
@@ -24,7 +25,6 @@ COMPILER_PACKAGES = {"numba-cuda": "", "nvidia-nvvm": "libnvvm.so", "nvidia-nvji
 """Package -> the library file of it that is loaded."""
 
 CUBLAS_PACKAGES = ("nvidia-cublas", "nvidia-cublas-cu13", "nvidia-cublas-cu12")
-CUBLASLT = ("libcublasLt.so.13", "libcublasLt.so.12")
 OLDEST_GPU = (8, 0)
 
 
@@ -173,16 +173,16 @@ def library_file(package: str, name: str) -> str:
 
 
 def cublaslt() -> Facts:
-    """cuBLASLt, which multiplies matrices where it is installed. Without it kernels of our own do."""
-    for package in CUBLAS_PACKAGES:
-        if installed(package):
-            return {"version": f"{package} {installed(package)}", "file": library_file(package, "libcublasLt.so")}
-    for name in CUBLASLT:
-        try:
+    """cuBLASLt as the runtime finds it. Without it kernels of our own multiply matrices."""
+    from staticgraph.runtime.cuda.cublaslt import find
+
+    package = next((f"{each} {installed(each)}" for each in CUBLAS_PACKAGES if installed(each)), "")
+    for name in find():
+        if Path(name).is_file():
+            return {"version": package or name, "file": name}
+        with contextlib.suppress(OSError):
             ctypes.CDLL(name)
-        except OSError:
-            continue
-        return {"version": name, "file": mapped("libcublasLt.so") or name}
+            return {"version": package or name, "file": mapped("libcublasLt.so") or name}
     return {"version": "", "file": ""}
 
 

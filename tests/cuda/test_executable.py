@@ -102,7 +102,8 @@ def test_steps_without_iterations_are_not_launched(gpu: FakeDriver) -> None:
 
 def test_a_launch_of_too_many_blocks_is_refused(gpu: FakeDriver) -> None:
     program = on_cuda(add_one_program((BATCH,), steps=(Step(0, at(0, 1), BATCH * 2**40, reads=(0,), writes=(1,)),)))
-    with pytest.raises(DeviceError, match="step 0 needs 8589934592 blocks of threads, a GPU launches 2147483647"):
+    with pytest.raises(DeviceError, match=r"step 0, kernel '\w+' \(.*\) needs 8589934592 blocks of threads, a GPU "
+                                          "launches 2147483647 at most"):
         load(program)(ramp(1))
 
 

@@ -1,6 +1,7 @@
 """CUDA kernels through the process and the cache on disk, under the faults that can befall an entry."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -171,6 +172,17 @@ def test_the_fingerprint_covers_the_language_and_its_compilers(monkeypatch: pyte
     assert len(seen) == 5
     names = {path.name for path in loader.sources()}
     assert {"language.py", "pointers.py", "translate.py", "emit.py", "vector_math.py"} <= names
+    assert "driver.py" not in names, "machine code does not depend on how it is launched"
+
+
+def test_the_language_stands_alone() -> None:
+    """What the modules of the language import from this package is part of the language."""
+    for name in loader.LANGUAGE:
+        text = (Path(loader.__file__).parent / f"{name}.py").read_text(encoding="utf-8")
+        siblings = {*re.findall(r"^from \.(\w+) import", text, re.M),
+                    *(word for line in re.findall(r"^from \. import (.*)", text, re.M)
+                      for word in re.findall(r"(\w+)(?: as \w+)?", line))}
+        assert siblings <= set(loader.LANGUAGE), name
 
 
 @needs_compiler
