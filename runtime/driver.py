@@ -28,6 +28,7 @@ from functools import cache
 
 from .cpu.loader import link_cached
 from .cpu.objects import linker
+from .cpu.translate import Compiled
 
 STEP_SLOTS = 5
 """int64 slots of a row of the step table."""
@@ -231,4 +232,4 @@ def load_worker() -> Work:
 
 
 def _address(symbol: str) -> int:
-    return link_cached(symbol, ASSEMBLY, lambda key: (linker().assemble(ASSEMBLY), symbol, ())).address
+    return link_cached(symbol, ASSEMBLY, lambda key: Compiled(linker().assemble(ASSEMBLY), symbol)).address

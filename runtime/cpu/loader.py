@@ -69,10 +69,10 @@ def link_cached(name: str, text: str, make: Callable[[str], Compiled]) -> Loaded
         except object_cache.CacheMiss as miss:
             address, reason = 0, str(miss)
         if not address:     # outside of the handler: the user has no use for a miss in the traceback of an error
-            code, symbol, imports = make(key)
+            code, symbol, imports, remark = Compiled(*make(key))
             address = linker().link(code, symbol, imports)
             kept = store.write(key, {"kernel": name, "symbol": symbol, "imports": list(imports)}, code)
-            reason += f"; {kept}" if kept and kept != reason else ""
+            reason = "; ".join(dict.fromkeys(filter(None, (reason, remark, kept))))
         origin = "compiled" if reason else "cache"
         _loaded[key] = LoadedKernel(address, origin, (time.perf_counter() - start) * 1e3, reason)
         return _loaded[key]

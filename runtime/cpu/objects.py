@@ -1,4 +1,4 @@
-"""Object code in, addresses out: LLVM's linker and nothing else.
+"""LLVM code in, object code out; object code in, addresses out: LLVM's optimiser and linker and nothing else.
 
 Each object is linked into a library of its own, so that symbols of different kernels never meet. Numba is not needed
 and not imported, except for the rare object that calls one of its helpers: a process whose kernels all come from the
@@ -13,6 +13,11 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+from .host import host_target
+
+USUAL, UNROLLING = 2, 3
+"""LLVM's levels. The third takes a third longer, and all that kernels feel of it is that it unrolls short loops."""
+
 
 class Linker:
     """The one place that machine code is brought to memory. What it has linked stays until the process ends."""
@@ -24,6 +29,7 @@ class Linker:
         llvm.initialize_native_asmprinter()
         self._llvm = llvm
         self._session = llvm.create_lljit_compiler(self._machine(), suppress_errors=True)
+        self._tuned: Any = None
         self._names = itertools.count()
         self._libraries: list[Any] = []
         self._lock = threading.Lock()
@@ -37,6 +43,38 @@ class Linker:
         module = self._llvm.parse_assembly(text)
         module.verify()
         return bytes(self._machine().emit_object(module))
+
+    def optimise(self, text: str, level: int = USUAL) -> Any:
+        """The module of a kernel's LLVM code, optimised for this CPU."""
+        machine = self._tuned_machine()
+        module = self._llvm.parse_assembly(text)
+        module.verify()
+        module.triple, module.data_layout = machine.triple, str(machine.target_data)
+        tuning = self._llvm.create_pipeline_tuning_options(level)
+        tuning.loop_vectorization, tuning.slp_vectorization = True, False
+        builder = self._llvm.create_pass_builder(machine, tuning)
+        builder.getModulePassManager().run(module, builder)
+        return module
+
+    def compile(self, text: str, level: int = USUAL) -> tuple[bytes, tuple[str, ...]]:
+        """Object code of a kernel's LLVM code, and the outside functions that it calls."""
+        module = self.optimise(text, level)
+        outside = [each.name for each in module.functions if each.is_declaration]
+        code = bytes(self._tuned_machine().emit_object(module))
+        return code, tuple(sorted(name for name in outside if not name.startswith("llvm.")))
+
+    def list_code(self, text: str, level: int = USUAL) -> str:
+        """The assembly that `compile` makes object code of, for people and tests."""
+        return str(self._tuned_machine().emit_assembly(self.optimise(text, level)))
+
+    def _tuned_machine(self) -> Any:
+        """A machine for all that this CPU can do, made once."""
+        if self._tuned is None:
+            target, host = self._llvm.Target.from_triple(self._llvm.get_process_triple()), host_target()
+            self._tuned = target.create_target_machine(
+                cpu=host.name, features=host.features, opt=USUAL, codemodel="jitdefault", jit=True,
+                reloc="static" if target.name.startswith("x86") else "default")
+        return self._tuned
 
     def link(self, code: bytes, symbol: str, imports: Sequence[str] = ()) -> int:
         """Bring object code to memory; the address of `symbol` in it. `imports` are outside functions it may call."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from llvmlite import ir
 from numba import types
@@ -69,7 +70,7 @@ LOCAL = -1
 
 
 @lower_builtin(operator.getitem, KernelPointer, types.Integer)
-def _load(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+def load_element(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
     pointer, index = arguments
     value = builder.load(builder.gep(pointer, [index]))
     _mark(builder, value, signature.args[0])
@@ -77,7 +78,7 @@ def _load(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
 
 
 @lower_builtin(operator.setitem, KernelPointer, types.Integer, types.Any)
-def _store(context: Any, builder: Any, signature: Any, arguments: Any) -> None:
+def store_element(context: Any, builder: Any, signature: Any, arguments: Any) -> None:
     pointer, index, value = arguments
     dtype = signature.args[0].dtype
     value = context.cast(builder, value, signature.args[2], dtype)
@@ -90,16 +91,24 @@ SCOPES = 64
 """Slots that are told apart; further ones are left to LLVM's overlap tests."""
 
 
+_marks: WeakKeyDictionary[Any, dict[int, tuple[Any, Any]]] = WeakKeyDictionary()
+"""The metadata of each slot in each module in the making."""
+
+
 def _mark(builder: Any, instruction: Any, pointer: KernelPointer) -> None:
     """Attach: this access belongs to its slot's scope and overlaps no other slot's."""
     if not 0 <= pointer.slot < SCOPES:
         return
     module = builder.module
-    domain = module.add_metadata(["staticgraph kernel arguments"])
-    scopes = [module.add_metadata([f"slot {slot}", domain]) for slot in range(SCOPES)]
-    instruction.set_metadata("alias.scope", module.add_metadata([scopes[pointer.slot]]))
-    others = [scope for slot, scope in enumerate(scopes) if slot != pointer.slot]
-    instruction.set_metadata("noalias", module.add_metadata(others))
+    known = _marks.setdefault(module, {})
+    if pointer.slot not in known:
+        domain = module.add_metadata(["staticgraph kernel arguments"])
+        scopes = [module.add_metadata([f"slot {slot}", domain]) for slot in range(SCOPES)]
+        others = [scope for slot, scope in enumerate(scopes) if slot != pointer.slot]
+        known[pointer.slot] = module.add_metadata([scopes[pointer.slot]]), module.add_metadata(others)
+    scope, others = known[pointer.slot]
+    instruction.set_metadata("alias.scope", scope)
+    instruction.set_metadata("noalias", others)
 
 
 def storage_type(dtype: str) -> Any:

@@ -1,4 +1,7 @@
-"""Kernel text in, object code out: the one file that asks Numba to compile.
+"""Kernel text in, object code out.
+
+The usual way is our own front end and LLVM. A text that is beyond it is compiled by Numba, which explain() then says:
+the one place that asks Numba to compile.
 
 A kernel in object code is ``i32 entry(i64 args, i64 start, i64 stop)``. It returns Numba's status code, 0 unless the
 text raised a Python exception, which the kernel language gives it no reason to. Numba's own C wrapper would report an
@@ -12,19 +15,43 @@ import gc
 import linecache
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from staticgraph.compiler.program import Kernel
 from staticgraph.errors import VerificationError
 
-Compiled = tuple[bytes, str, tuple[str, ...]]
-"""Object code, the symbol to call, and the names of outside functions that it calls."""
+from .objects import UNROLLING, USUAL, linker
+
+
+class Compiled(NamedTuple):
+    """Object code, the symbol to call, the names of outside functions that it calls, and what there is to say of it."""
+
+    code: bytes
+    symbol: str
+    imports: tuple[str, ...] = ()
+    remark: str = ""
 
 
 def translate(kernel: Kernel, symbol: str, filename: str) -> Compiled:
     """Object code of a kernel. The text runs here, in memory; tracebacks show it as `filename`."""
+    from .arithmetic import Beyond
+    from .front_end import emit
+
+    # without a file behind the name, tracebacks find the text here; no modification time: never looked up on disk
+    linecache.cache[filename] = (len(kernel.text), None, kernel.text.splitlines(keepends=True), filename)
     with _without_garbage_collection():
-        return _translate(kernel, symbol, filename)
+        try:
+            emitted = emit(kernel.text, kernel.name, symbol)
+        except Beyond as beyond:
+            return _translate(kernel, symbol, filename, f"by Numba: {beyond}")
+        except SyntaxError as error:
+            raise _refusal(kernel, filename, error) from error
+        code, outside = linker().compile(emitted.text, UNROLLING if emitted.short_rows else USUAL)
+        return Compiled(code, symbol, outside)
+
+
+def _refusal(kernel: Kernel, filename: str, error: Exception) -> VerificationError:
+    return VerificationError(f"kernel '{kernel.name}' ({filename}) does not compile: {error}")
 
 
 @contextmanager
@@ -39,17 +66,15 @@ def _without_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _translate(kernel: Kernel, symbol: str, filename: str) -> Compiled:
+def _translate(kernel: Kernel, symbol: str, filename: str, remark: str) -> Compiled:
     from numba.core.errors import NumbaError
 
-    # without a file behind the name, tracebacks find the text here; no modification time: never looked up on disk
-    linecache.cache[filename] = (len(kernel.text), None, kernel.text.splitlines(keepends=True), filename)
     namespace: dict[str, Any] = {"__name__": symbol, "__file__": filename}
     try:
         exec(compile(kernel.text, filename, "exec"), namespace)
-        return _generate(namespace[kernel.name], symbol)
+        return _generate(namespace[kernel.name], symbol)._replace(remark=remark)
     except (NumbaError, SyntaxError, ImportError, LookupError, TypeError) as error:
-        raise VerificationError(f"kernel '{kernel.name}' ({filename}) does not compile: {error}") from error
+        raise _refusal(kernel, filename, error) from error
 
 
 def _generate(function: Any, symbol: str) -> Compiled:
@@ -74,7 +99,7 @@ def _generate(function: Any, symbol: str) -> Compiled:
         library.finalize()
         code = bytes(library._get_compiled_object())
         outside = [each.name for each in library._final_module.functions if each.is_declaration]
-    return code, symbol, tuple(sorted(name for name in outside if not name.startswith("llvm.")))
+    return Compiled(code, symbol, tuple(sorted(name for name in outside if not name.startswith("llvm."))))
 
 
 def _entry_module(context: Any, description: Any, arguments: tuple[Any, ...], symbol: str) -> Any:
