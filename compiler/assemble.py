@@ -169,6 +169,8 @@ class Assembler:
         views = [self._view(operand) for operand in node.inputs]
         if node.op.kind == "scan":
             return [specials.scan(node, views, self.source_buffer, self.style)]
+        if node.op.kind == "fold":
+            return [specials.fold(node, views[0], self.source_buffer, self.style)]
         if node.op.kind == "scatter":
             return [self.backend.scatter(node, views, self.source_buffer, self._guards())]
         if node.op.kind == "concat":

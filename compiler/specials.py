@@ -19,6 +19,9 @@ from .lower import Lowered
 from .parameters import BufferOf, Parameters, Style, index_sum, literal
 from .views import View, contiguous_strides, is_one
 
+UNROLLED = 32
+"""Elements of a window up to which a fold is one formula."""
+
 
 @dataclass(frozen=True, eq=False)
 class Place:
@@ -121,6 +124,52 @@ def scan(node: Tensor, views: Sequence[View], buffer_of: BufferOf, style: Style)
                      (Carry("carry", dtype, f"{dtype}({start})", step),), (Store(y, place(0), "carry_next"),), order)
     section = Section(tuple(parameters.parameters), tuple(axes), (statement,))
     return Lowered(section, parameters.arguments, product(sizes), "inner", [node.op.name])
+
+
+def fold(node: Tensor, view: View, buffer_of: BufferOf, style: Style) -> Lowered:
+    """Each place of the result gathers the window elements that lie there: of those `spacing` apart, the ones that are
+    a whole number of steps from the first window, and belong to one that exists."""
+    parameters = Parameters(buffer_of, style)
+    axis, step, spacing = node.attrs["axis"], node.attrs["step"], node.attrs["spacing"]
+    count, size = node.inputs[0].shape[axis:axis + 2]
+    others = [number for number in range(node.ndim) if number != axis]
+    home = contiguous_strides(node.shape)
+    away = (*view.strides[:axis + 1], *view.strides[axis + 2:])
+    before, after = ([number for number in others if number < axis], [number for number in others if number > axis])
+    parts = [collapse([node.shape[number] for number in some],  # type: ignore[arg-type]
+                      [home[number] for number in some], [away[number] for number in some]) for some in (before, after)]
+    sizes = [*parts[0][0], node.shape[axis], *parts[1][0]]
+    to, at = ([*parts[0][1][number], stride, *parts[1][1][number]] for number, stride in ((0, home[axis]), (1, 0)))
+    flat = len(sizes) == 1
+    axes = _parallel(sizes if flat else sizes[:-1], parameters, literal_extents=not flat)
+    variables = [each.name for each in axes] + ([] if flat else ["j"])
+    place = variables[len(parts[0][0])]
+    x = parameters.pointer(view.base, view.offset, "read")
+    y = parameters.pointer(node, 0, "write")
+    dtype = str(node.dtype)
+    element = _index([*variables, "window{t}", "{t}"], [*at, view.strides[axis], view.strides[axis + 1]], parameters)
+    last, zero = parameters.extent(count), literal(np.zeros((), node.dtype))
+
+    def term(t: int | str) -> tuple[Let, ...]:
+        return (Let(f"reach{t}", "int64", f"{place} - {t} * {spacing}"),
+                Let(f"window{t}", "int64", f"min(max(reach{t}, 0) // {step}, {last} - 1)"),
+                Let(f"hit{t}", "bool", f"window{t} * {step} == reach{t}"),
+                Let(f"term{t}", dtype, f"select(hit{t}, {x}[{element.format(t=t)}], {zero})"))
+
+    add, home_index = " | " if dtype == "bool" else " + ", _index(variables, to, parameters)
+    body: tuple[Statement, ...]
+    if isinstance(size, int) and size <= UNROLLED:
+        lets = [let for t in range(size) for let in term(t)]
+        body = (*lets, Store(y, home_index, add.join(f"term{t}" for t in range(size))))
+    else:
+        carry = Carry("total", dtype, zero, f"total{add}termt")
+        body = (Scan("t", parameters.extent(size), term("t"), (carry,), (Store(y, home_index, "total_next"),)),)
+    if not flat:
+        body = (Map("j", parameters.extent(sizes[-1]), body),)
+    section = Section(tuple(parameters.parameters), tuple(axes), body)
+    extent = product(sizes if flat else sizes[:-1])
+    return Lowered(section, parameters.arguments, extent, "inner", ["fold"], flat, 0, tuple(sizes),
+                   () if flat else (sizes[-1],))
 
 
 def scatter(node: Tensor, views: Sequence[View], buffer_of: BufferOf, style: Style) -> Lowered:

@@ -116,6 +116,10 @@ def _apply(node: Tensor, view: View) -> View | None:
             offset = offset + start * stride
         steps = node.attrs["steps"]
         return View(view.base, offset, tuple(step * stride for step, stride in zip(steps, view.strides, strict=True)))
+    if node.op.name == "windows":
+        axis, stride = node.attrs["axis"], view.strides[node.attrs["axis"]]
+        both = (node.attrs["step"] * stride, node.attrs["spacing"] * stride)
+        return View(view.base, view.offset, (*view.strides[:axis], *both, *view.strides[axis + 1:]))
     if node.op.name == "reshape" and view.strides == contiguous_strides(source.shape):
         return View(view.base, view.offset, contiguous_strides(node.shape))
     if node.op.name == "reshape":

@@ -4,7 +4,8 @@ An op's name, meaning in NumPy (`ref`), shape and dtype rule (`infer`), gradient
 documentation stand in one place. Two constructors:
 
 * `primitive(...)` - the small verified set that kernels are made of. `kind` tells the compiler what to do with it:
-  "leaf", "elementwise", "reduction", "view", "gather", "scatter", "concat", "pad", "scan", "sort", "contraction".
+  "leaf", "elementwise", "reduction", "view", "gather", "scatter", "concat", "pad", "fold", "scan", "sort",
+  "contraction".
 * `composite(...)` - named formulas such as softmax; they stay whole until the compiler decomposes them by `expand`.
 
 An elementwise op converts its operands first: `operands` says to what ("promote": their common dtype, "float": the
@@ -32,7 +33,7 @@ from .tensor import Guard, Tensor, build, operand_row
 from .types import Dim, Shape, Size, TensorType, as_dtype, provably_different
 
 Infer = Callable[..., TensorType]
-KINDS = ("leaf", "elementwise", "reduction", "view", "gather", "scatter", "concat", "pad", "scan", "sort",
+KINDS = ("leaf", "elementwise", "reduction", "view", "gather", "scatter", "concat", "pad", "fold", "scan", "sort",
          "contraction", "composite")
 
 

@@ -1,4 +1,4 @@
-"""Functions for neural networks: activations, normalisation, dropout and losses.
+"""Functions for neural networks: activations, convolutions, pooling, normalisation, dropout and losses.
 
 Level: tensor graph. Nothing here is an op of its own: each function wraps a primitive or composite, so that
 gradients, stability rules and fusion come with it. A loss gives one number an element (or a row) unless `reduction`
@@ -16,16 +16,19 @@ from ..errors import ArgumentError, DTypeError
 from ..op import as_tensor, operands_message
 from ..ops import composite
 from ..ops.composite import gelu, layer_norm, log_softmax, silu, softmax
+from ..ops.convolution import conv1d, conv2d
 from ..ops.elementwise import absolute, astype, minimum, relu, sigmoid, softplus, tanh, where
 from ..ops.indexing import take_along_axis
 from ..ops.movement import reshape
+from ..ops.pooling import avg_pool1d, avg_pool2d, max_pool1d, max_pool2d
 from ..ops.reduction import mean, sum
 from ..random import Generator
 from ..tensor import Tensor
 
 __all__ = [
-    "Reduction", "binary_cross_entropy", "cross_entropy", "dropout", "gelu", "huber", "layer_norm", "log_softmax",
-    "mse", "nll", "reduce_loss", "relu", "sigmoid", "silu", "softmax", "softplus", "tanh",
+    "Reduction", "avg_pool1d", "avg_pool2d", "binary_cross_entropy", "conv1d", "conv2d", "cross_entropy", "dropout",
+    "gelu", "huber", "layer_norm", "log_softmax", "max_pool1d", "max_pool2d", "mse", "nll", "reduce_loss", "relu",
+    "sigmoid", "silu", "softmax", "softplus", "tanh",
 ]
 
 Reduction = Literal["none", "mean", "sum"]

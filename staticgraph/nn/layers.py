@@ -16,16 +16,19 @@ from ..op import as_tensor
 from ..ops.elementwise import tanh
 from ..ops.indexing import take
 from ..ops.leaf import variable
+from ..ops.movement import reshape
 from ..random import Generator as Samples
 from ..shapes import as_shape
 from ..tensor import Tensor
+from ..types import product
 from . import functional, initialisers
 from .functional import Reduction
 from .initialisers import Generator, Initialiser, initialiser
 
 __all__ = [
-    "CrossEntropyLoss", "Dropout", "Embedding", "GELU", "Layer", "LayerNorm", "Linear", "MSELoss", "ReLU", "SiLU",
-    "Sequential", "Sigmoid", "Softmax", "Softplus", "Tanh",
+    "AvgPool2d", "Conv1d", "Conv2d", "CrossEntropyLoss", "Dropout", "Embedding", "Flatten", "GELU", "Layer",
+    "LayerNorm", "Linear", "MSELoss", "MaxPool2d", "ReLU", "SiLU", "Sequential", "Sigmoid", "Softmax", "Softplus",
+    "Tanh",
 ]
 
 
@@ -108,6 +111,71 @@ class Linear(Layer):
     def forward(self, x: Any) -> Tensor:
         y = as_tensor(x) @ self.weight
         return y if self.bias is None else y + self.bias
+
+
+class _Convolution(Layer):
+    """What Conv1d and Conv2d share: variables ``<name>.weight`` and ``<name>.bias``, and the attributes."""
+
+    rank: int
+
+    def __init__(self, inputs: int, outputs: int, kernel: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
+                 groups: int = 1, bias: bool = True, *, generator: Generator = None, init: str | Initialiser = "he",
+                 dtype: Any = "float32", name: str | None = None) -> None:
+        kind = type(self).__name__
+        self.name = kind.lower() if name is None else name
+        sizes = (kernel,) * self.rank if isinstance(kernel, int) else tuple(kernel)
+        if len(sizes) != self.rank or not isinstance(groups, int) or groups < 1 or inputs % groups:
+            raise ShapeError(f"{kind}: needed {self.rank} sizes of the kernel, and channels that fall into the groups, "
+                             f"got a kernel {kernel!r} and {inputs} channels in {groups!r} groups")
+        shape = as_shape(kind, (outputs, inputs // groups, *sizes))
+        self.weight = variable(initialiser(init)(shape, generator, dtype), f"{self.name}.weight")  # type: ignore[arg-type]
+        self.bias = variable(initialisers.zeros((outputs,), dtype=dtype), f"{self.name}.bias") if bias else None
+        self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
+
+    def forward(self, x: Any) -> Tensor:
+        function = functional.conv2d if self.rank == 2 else functional.conv1d
+        return function(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+class Conv1d(_Convolution):
+    """`conv1d` of signals (n, inputs, length) with weights (outputs, inputs / groups, kernel) and a bias."""
+
+    rank = 1
+
+
+class Conv2d(_Convolution):
+    """`conv2d` of images (n, inputs, rows, columns) with weights (outputs, inputs / groups, *kernel) and a bias."""
+
+    rank = 2
+
+
+class MaxPool2d(Layer):
+    """The largest element of each window of rows and columns; see `max_pool2d`."""
+
+    def __init__(self, kernel: Any, stride: Any = None, padding: Any = 0) -> None:
+        self.kernel, self.stride, self.padding = kernel, stride, padding
+
+    def forward(self, x: Any) -> Tensor:
+        return functional.max_pool2d(x, self.kernel, self.stride, self.padding)
+
+
+class AvgPool2d(Layer):
+    """The mean of each window of rows and columns; see `avg_pool2d`."""
+
+    def __init__(self, kernel: Any, stride: Any = None, padding: Any = 0, count_include_pad: bool = True) -> None:
+        self.kernel, self.stride, self.padding = kernel, stride, padding
+        self.count_include_pad = count_include_pad
+
+    def forward(self, x: Any) -> Tensor:
+        return functional.avg_pool2d(x, self.kernel, self.stride, self.padding, self.count_include_pad)
+
+
+class Flatten(Layer):
+    """Each sample as one row: (n, ...) to (n, elements of a sample)."""
+
+    def forward(self, x: Any) -> Tensor:
+        x = as_tensor(x)
+        return reshape(x, (x.shape[0], product(x.shape[1:])))
 
 
 class Embedding(Layer):

@@ -6,7 +6,7 @@ Importing this package registers every op and gives tensors their operators and 
 from __future__ import annotations
 
 from .. import tensor as _tensor
-from . import composite, custom, elementwise, leaf, reduction, scan
+from . import composite, convolution, custom, elementwise, leaf, pooling, reduction, scan
 from .arrange import (
     flatten,
     flip,
@@ -23,12 +23,14 @@ from .arrange import (
 )
 from .composite import *
 from .contraction import dot, matmul, outer, tensordot, vecdot
+from .convolution import *
 from .custom import *
 from .elementwise import *
 from .grid import broadcast_arrays, diagonal, diff, meshgrid, trace, tril, triu
 from .indexing import argsort, one_hot, scatter_add, sort, take, take_along_axis, topk
 from .leaf import *
 from .movement import broadcast_to, concat, expand_dims, pad, permute_dims, reshape, squeeze
+from .pooling import *
 from .reduction import *
 from .scan import *
 from .subscript import getitem
@@ -45,9 +47,11 @@ __all__ = [
     "unstack", "vecdot",
 ]
 __all__ += composite.__all__
+__all__ += convolution.__all__
 __all__ += custom.__all__
 __all__ += elementwise.__all__
 __all__ += leaf.__all__
+__all__ += pooling.__all__
 __all__ += reduction.__all__
 __all__ += scan.__all__
 

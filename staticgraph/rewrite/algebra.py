@@ -185,8 +185,8 @@ def fold(found: Match) -> Tensor | None:
 
 
 FOLDING = (
-    rule("fold", any_of_kind("elementwise", "reduction", "view", "gather", "scatter", "concat", "pad", "scan", "sort",
-                             "contraction"), fold, why="known before the call"),
+    rule("fold", any_of_kind("elementwise", "reduction", "view", "gather", "scatter", "concat", "pad", "fold", "scan",
+                             "sort", "contraction"), fold, why="known before the call"),
 )
 
 RULES = (*NEUTRAL, *SIGNS, *POWERS, *LOGIC, *CASTS, *FOLDING)

@@ -182,3 +182,29 @@ def test_initialisers_by_name_and_by_function() -> None:
         sg.nn.Linear(2, 2, generator=0, init="xavier")
     with pytest.raises(sg.DTypeError, match="int64"):
         sg.nn.Linear(2, 2, generator=0, dtype="int64")
+
+
+def test_convolution_layers() -> None:
+    """The functions on variables of the layer; fan in counts the window, so that He's scale is right."""
+    layer = sg.nn.Conv2d(4, 6, (3, 1), stride=2, padding=(1, 0), groups=2, generator=0)
+    assert layer.weight.shape == (6, 2, 3, 1) and [each.name for each in layer.parameters()] == [
+        "conv2d.weight", "conv2d.bias"]
+    x = np.random.default_rng(0).standard_normal((2, 4, 5, 5)).astype(np.float32)
+    expected = sg.conv2d(x, layer.weight, layer.bias, stride=2, padding=(1, 0), groups=2)
+    np.testing.assert_array_equal(sg.evaluate(layer(x)), sg.evaluate(expected))
+    signal = sg.nn.Conv1d(2, 3, 3, padding="same", bias=False, generator=0, name="front")
+    assert [each.name for each in signal.parameters()] == ["front.weight"]
+    assert signal(np.ones((1, 2, 7), np.float32)).shape == (1, 3, 7)
+    assert 0.1 < float(np.std(sg.nn.Conv2d(8, 64, 3, generator=0).weight.value)) * np.sqrt(36) < 2
+    for bad in ({"inputs": 3, "groups": 2}, {"inputs": 2, "kernel": (3,)}):
+        with pytest.raises(sg.ShapeError, match="Conv2d: needed 2 sizes of the kernel"):
+            sg.nn.Conv2d(**{"outputs": 4, "kernel": 3, "generator": 0, **bad})
+
+
+def test_pooling_and_flatten_layers() -> None:
+    x = sg.placeholder("x", ("n", 2, 4, 6))
+    model = sg.nn.Sequential(sg.nn.MaxPool2d(2), sg.nn.AvgPool2d((2, 1), stride=1), sg.nn.Flatten())
+    value = np.random.default_rng(0).standard_normal((3, 2, 4, 6)).astype(np.float32)
+    largest = value.reshape(3, 2, 2, 2, 3, 2).max((3, 5))
+    assert model(x).shape == (x.shape[0], 6)
+    np.testing.assert_allclose(sg.evaluate(model(x), {x: value}), largest.mean(2).reshape(3, 6), rtol=1e-6)

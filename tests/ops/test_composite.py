@@ -14,7 +14,8 @@ from staticgraph.op import Op, registry
 from staticgraph.ops import custom
 from staticgraph.ops.composite import cross_entropy, gelu, layer_norm, log_softmax, mse, silu, softmax
 
-COMPOSITES = [op for op in registry.values() if op.kind == "composite" and op.name not in custom._declared]
+COMPOSITES = [op for op in registry.values()
+              if op.kind == "composite" and op.connected and op.name not in custom._declared]
 
 
 def expanded(op: Op) -> Op:
