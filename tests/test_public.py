@@ -23,7 +23,8 @@ NUMPYS = "transpose concatenate clip pad cumsum cumprod absolute power true_divi
 OWN = """
 Tensor Dim Executable placeholder variable constant name_scope evaluate compile grad vjp jvp jacobian hessian
 stop_gradient stabilise verify_grad format_graph primitive custom_gradient erf erfc logsumexp one_hot scatter_add topk
-linear_recurrence conv1d conv2d max_pool1d max_pool2d avg_pool1d avg_pool2d nn optim random StaticGraphError ShapeError DTypeError DeviceError GradientError
+linear_recurrence nn optim random StaticGraphError ShapeError DTypeError DeviceError GradientError
+conv1d conv2d max_pool1d max_pool2d avg_pool1d avg_pool2d
 """
 
 

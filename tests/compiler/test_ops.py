@@ -333,7 +333,8 @@ def test_every_op_is_tested() -> None:
     tested = {*UNARY, *BINARY, *CHOICE, "check_index", "placeholder", "variable", "constant", "iota", "size_of", "sum",
               "prod", "max", "min", "any", "all", "argmax", "argmin", "cumulative_sum", "cumulative_prod",
               "linear_recurrence", "argsort", "reshape", "permute_dims", "broadcast_to", "slice", "concat", "pad",
-              "gather", "gather_along", "scatter_add", "scatter_add_along", "matmul", "random_bits", "max_pool_position"}
+              "gather", "gather_along", "scatter_add", "scatter_add_along", "matmul", "random_bits",
+              "max_pool_position"}
     tested |= {"matmul_epilogue"} & set(LIBRARY)     # the compiler's own, of CUDA programs: tests/cuda/test_absorb.py
     tested |= {name for name in LIBRARY if registry[name].examples}
     assert set(LIBRARY) == tested
