@@ -97,7 +97,7 @@ def test_loading_leaves_no_trace(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("arguments", "message"), [
     (["{folder}/none.py:loss", "-o", "a.svg"], "there is no file '{folder}/none.py'"),
-    (["{model}:zebra", "-o", "a.svg"], "small_model has no 'zebra'; what can be drawn: loss, pair, step, updates, w"),
+    (["{model}:zebra", "-o", "a.svg"], "small_model has no 'zebra'; what can be named: loss, pair, step, updates, w"),
     (["{model}:number", "-o", "a.svg"], "has a 'number', but it is neither tensors nor an executable: int"),
     (["{model}", "-o", "a.svg"], "does not name a model: needed path/to/model.py:name"),
     (["{model}:not a name", "-o", "a.svg"], "does not name a model"),

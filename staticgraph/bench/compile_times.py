@@ -21,13 +21,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .cases import CASES, Case, draw_arrays
+from .cases import Case, draw_arrays
 from .children import environment, run_module
 from .contest import CLOCKS
 from .peers import Peer, find_peers, missing_reason
-
-COMPILED = ("chain", "mlp_step")
-"""Cases whose compile is timed: a single kernel, and a whole training step."""
+from .suites import case_named
 
 
 class ImportClock:
@@ -62,14 +60,14 @@ class ImportClock:
 
 def time_first_result(peer: Peer, case: Case, threads: int, clock: Callable[[], float]) -> dict[str, float]:
     """In this process: seconds of imports, and of everything else up to the first result."""
-    label, sizes = case.sizes[0]
-    inputs, state = draw_arrays(case, sizes)
+    setting = case.settings[0]
+    inputs, state = draw_arrays(case, setting)
     imports = ImportClock(clock)
     start = clock()
     peer.connect(threads)
     connected = clock()
     with imports.running():
-        peer.prepare(case, sizes, inputs, state).call()
+        peer.prepare(case, setting, inputs, state).call()
     end = clock()
     return {"imports_s": connected - start + imports.seconds, "compile_s": end - connected - imports.seconds}
 
@@ -86,7 +84,7 @@ def measure(peer: Peer, case: Case, repeats: int, threads: int, clock: str = "wa
                     lines = child.stderr.strip().splitlines() or ["no message"]
                     return {"case": case.name, "peer": peer.name, "failed": lines[-1]}
                 found.append(json.loads(child.stdout.strip().splitlines()[-1]))
-    record: dict[str, Any] = {"case": case.name, "peer": peer.name, "repeats": repeats}
+    record: dict[str, Any] = {"case": case.name, "peer": peer.name, "repeats": repeats, "threads": threads}
     for kind, found in taken.items():
         for name in ("compile_s", "imports_s"):
             values = [each[name] for each in found]
@@ -99,7 +97,7 @@ def main(argv: list[str]) -> int:
     """The child."""
     name, wanted, threads, clock = argv
     peer = next(peer for peer in find_peers() if peer.name == name)
-    case = next(case for case in CASES if case.name == wanted)
+    case = case_named(wanted)
     reason = missing_reason(peer)
     if reason:
         print(reason, file=sys.stderr)

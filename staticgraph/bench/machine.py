@@ -1,18 +1,11 @@
-"""The machine that a run ran on: what it is called, and how fast it copies memory."""
+"""The machine that a run ran on: what it is called, and which of its cores are used."""
 
 from __future__ import annotations
 
 import os
 import platform
-import statistics
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-
-from .contest import CLOCKS
-
-COPY_BYTES = 128 * 2**20
 
 
 def describe() -> dict[str, Any]:
@@ -64,15 +57,3 @@ def use_cores(count: int) -> list[int]:
 def load_average() -> float | None:
     """Processes that were running or waiting in the last minute, where the system tells."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-
-
-def copy_bandwidth(nbytes: int, clock: str, rounds: int = 9) -> float:
-    """Bytes read and written per second by `np.copyto` between arrays far larger than the caches; the median."""
-    source = np.ones(nbytes // 8, np.float64)
-    target = np.zeros_like(source)
-    taken = []
-    for _ in range(rounds + 1):
-        start = CLOCKS[clock]()
-        np.copyto(target, source)
-        taken.append(CLOCKS[clock]() - start)
-    return 2 * source.nbytes / statistics.median(taken[1:])     # the first has page faults

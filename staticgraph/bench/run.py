@@ -1,8 +1,10 @@
-"""``staticgraph bench``: kernels against NumPy and whichever peers are installed, in one run.
+"""``staticgraph bench``: suites of kernels and models against NumPy and whichever peers are installed, in one run.
 
-The command reads its options, starts the measuring process (`worker`) with one thread everywhere and empty caches,
-times compiles in processes of their own (`compile_times`), and prints the report. Nothing here imports a peer. It fails
-only where staticgraph computes something else than its interpreter, never for being slow.
+The command reads its options, starts a measuring process (`worker`) for each number of threads with empty caches,
+times compiles in processes of their own (`compile_times`), and prints the report. Nothing here imports a peer.
+
+Exit status: 0 done; 1 staticgraph computed something else than its interpreter, or a process failed; 2 the command was
+wrong; 3 with ``--compare``, something became slower. It never fails for missing a figure.
 """
 
 from __future__ import annotations
@@ -12,17 +14,44 @@ import dataclasses
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .cases import CASES
 from .children import environment, run_module
-from .compile_times import COMPILED, measure
+from .compare import comparison
+from .compile_times import measure
 from .contest import CLOCKS
+from .figures import OURS
 from .peers import Peer, find_peers, missing_reason, version_of
-from .report import OURS, align, report
+from .report import align, report
+from .suites import COMPILE, COMPILED, NAMES, SUITES, case_named, chosen
 from .worker import Plan
+
+VERSION = 2
+"""Of the form of records."""
+
+SLOWER = 3
+
+HELP = """\
+Time the kernels and models of the named suites beside NumPy and whichever of numexpr, jax, torch and pytensor are
+installed: medians of interleaved runs, each result checked against the interpreter first.
+
+  staticgraph bench                                  everything; some minutes with all peers
+  staticgraph bench elementwise rows                 two suites
+  staticgraph bench --quick                          smallest sizes
+  staticgraph bench matmul --peers numpy,jax --threads 1,2
+  staticgraph bench --json new.json --compare old.json
+  staticgraph bench path/to/model.py:step --size batch=64
+
+A model is path/to/model.py:name, where `name` is what the file calls an executable, or one tensor or several; if the
+file also has `updates` ({variable: new value}), the training step is timed. Inputs are made up: normally distributed
+floats, integers below 2 (--below t=10 for others), sizes of 64 (--size n=100 for others); name_inputs in the file
+({placeholder: array}) says better ones. name_peers in it ({label: function of the inputs}) are timed beside it."""
+
+EPILOG = """\
+exit status: 0 done; 1 staticgraph is wrong somewhere, or could not run; 2 the command was wrong; 3 with --compare,
+something became slower than the spread of both runs explains. Missing a figure is no failure."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,84 +61,169 @@ def main(argv: list[str] | None = None) -> int:
     if options.list:
         print(listing(peers))
         return 0
-    unknown = set(options.peers or ()) - {peer.name for peer in peers}
-    cases = tuple(case.name for case in CASES if not options.filter or any(
-        text in case.name for text in options.filter))
-    if unknown or not cases:
-        print(f"bench: there is no peer {', '.join(sorted(unknown))}" if unknown else
-              f"bench: no case is called {' or '.join(options.filter)}", file=sys.stderr)
-        print("bench: --list shows cases and peers", file=sys.stderr)
+    try:
+        cases, old = _settle(options, peers)
+    except _Wrong as mistake:
+        print(f"bench: {mistake}", file=sys.stderr)
         return 2
-    chosen = [peer for peer in peers if not options.peers or peer.name == OURS or peer.name in options.peers]
-    record = _measure(options, chosen, cases)
-    if record is None:
-        print("bench: the measuring process failed", file=sys.stderr)
-        return 1
-    print(report(record, times=options.times), end="")
-    if options.json:
-        Path(options.json).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    return 1 if _ours_failed(record) else 0
+    wanted = [peer for peer in peers if not options.peers or peer.name == OURS or peer.name in options.peers]
+    record = _measure(options, wanted, cases)
+    if isinstance(record, int):
+        if not options.model:
+            print("bench: the measuring process failed", file=sys.stderr)
+        return record
+    return _tell(options, record, old)
+
+
+class _Wrong(Exception):
+    """A mistake in the command; the text is for the user."""
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="staticgraph bench", description=(
-        "Time kernels against NumPy and whichever of numexpr, jax, torch and pytensor are installed: medians of "
-        "interleaved runs, each result checked against the interpreter first."))
+    parser = argparse.ArgumentParser(prog="staticgraph bench", description=HELP, epilog=EPILOG,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--list", action="store_true", help="show cases and peers, and run nothing")
+    add("what", nargs="*", metavar="SUITE|MODEL",
+        help=f"suites ({', '.join(NAMES)}; default: all), or one path/to/model.py:name")
+    add("--list", action="store_true", help="show suites, cases and peers, and run nothing")
     add("--filter", action="append", metavar="TEXT", help="only cases whose name contains TEXT; may be repeated")
     add("--peers", type=lambda text: tuple(text.split(",")), metavar="A,B", help="only these peers")
-    add("--quick", action="store_true", help="small sizes, fewer rounds, no compiles of peers")
+    add("--quick", action="store_true", help="first size of each case, fewer rounds, no compiles of peers")
     add("--tiny", action="store_true", help="a few elements, two rounds: tries everything, measures nothing")
-    add("--threads", type=int, default=1, metavar="N", help="threads and cores for everybody (default 1)")
+    add("--threads", type=_counts, default=(1,), metavar="N[,M]",
+        help="threads and cores for everybody (default 1); several are measured one after the other")
     add("--clock", choices=tuple(CLOCKS), default="wall", help="wall time, or processor time for a busy machine")
+    add("--rounds", type=int, default=0, metavar="N", help="samples of each contestant (default 25; less when slow)")
     add("--times", action="store_true", help="also a table of the times of all contestants")
     add("--json", metavar="FILE", help="write everything that was measured to a file")
+    add("--compare", metavar="OLD", help="say what became faster or slower since the record OLD (from --json)")
+    add("--size", action="append", default=[], type=_named_number, metavar="N=64", help="of a model: a symbolic size")
+    add("--below", action="append", default=[], type=_named_number, metavar="T=10",
+        help="of a model: the integers of an input are below this")
     compiles = parser.add_mutually_exclusive_group()
     compiles.add_argument("--no-compile", action="store_true", help="no cold and warm compiles in new processes")
-    compiles.add_argument("--compile-only", action="store_true", help="nothing but cold and warm compiles")
+    compiles.add_argument("--compile-only", action="store_true", help="the same as the suite `compile`")
     add("--compile-peers", action="store_true", help="with --quick: compiles of peers too")
     return parser
 
 
-def _measure(options: argparse.Namespace, peers: Sequence[Peer], cases: tuple[str, ...]) -> dict[str, Any] | None:
+def _counts(text: str) -> tuple[int, ...]:
+    counts = tuple(int(each) for each in text.split(","))
+    if min(counts) < 1:
+        raise ValueError(text)
+    return counts
+
+
+def _named_number(text: str) -> tuple[str, int]:
+    name, equals, number = text.partition("=")
+    if not name or not equals or int(number) < 0:
+        raise ValueError(text)
+    return name, int(number)
+
+
+def _settle(options: argparse.Namespace, peers: Sequence[Peer]) -> tuple[tuple[str, ...], Any]:
+    """The names of the cases to run (`options.model` and `.suites` say more), and the record to compare with."""
+    models = [each for each in options.what if ":" in each or each.endswith(".py")]
+    options.model = models[0] if models else ""
+    options.suites = (COMPILE,) if options.compile_only else tuple(options.what)
+    if models and len(options.what) > 1:
+        raise _Wrong("a model is timed alone: give one path/to/model.py:name, or suites")
+    unknown = [] if models else [name for name in options.what if name not in NAMES]
+    if unknown:
+        raise _Wrong(f"there is no suite {', '.join(unknown)}; suites are {', '.join(NAMES)}")
+    strangers = sorted(set(options.peers or ()) - {peer.name for peer in peers})
+    if strangers:
+        raise _Wrong(f"there is no peer {', '.join(strangers)}\nbench: --list shows suites, cases and peers")
+    if options.clock == "cpu" and max(options.threads) > 1:
+        raise _Wrong("--clock cpu adds up the time of all threads, so it says nothing about several: use wall time")
+    cases = () if models else tuple(case.name for case in chosen(options.suites, options.filter or ()))
+    if not models and not cases and not _compiled(options):
+        raise _Wrong(f"no case is called {' or '.join(options.filter)}\nbench: --list shows suites, cases and peers")
+    for option in ("json",):
+        place = getattr(options, option)
+        if place and not Path(place).absolute().parent.is_dir():
+            raise _Wrong(f"cannot write '{place}': there is no folder '{Path(place).parent}'")
+    return cases, _old_record(options.compare) if options.compare else None
+
+
+def _old_record(place: str) -> dict[str, Any]:
+    try:
+        old: dict[str, Any] = json.loads(Path(place).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _Wrong(f"cannot read '{place}': {error}") from None
+    if not isinstance(old, dict) or old.get("version") != VERSION:
+        raise _Wrong(f"'{place}' is not a record of this version of the benchmark: measure it again with --json")
+    return old
+
+
+def _compiled(options: argparse.Namespace) -> list[str]:
+    """The cases whose compiles are timed."""
+    if options.model or options.no_compile or options.tiny or (options.suites and COMPILE not in options.suites):
+        return []
+    return [name for name in COMPILED if not options.filter or any(part in name for part in options.filter)]
+
+
+def _measure(options: argparse.Namespace, peers: Sequence[Peer], cases: tuple[str, ...]) -> dict[str, Any] | int:
+    """The record; or the exit status of a process that failed."""
+    record: dict[str, Any] = {"version": VERSION, "model": options.model, "runs": [], "compile": []}
     names = tuple(peer.name for peer in peers)
-    plan = Plan(names, () if options.compile_only else cases, options.quick, options.tiny, options.threads,
-                options.clock)
-    record = _in_worker(plan, peers)
-    if record is None or options.no_compile or options.tiny:
-        return record
-    wanted = [case for case in CASES if case.name in cases and case.name in COMPILED]
-    record["compile"] = []
-    for case in wanted:
-        for peer in peers:
-            if peer.name == OURS or not (options.quick and not options.compile_peers):
-                if missing_reason(peer) is None and peer.name not in ("numpy", "numexpr", "torch"):
-                    print(f"compile {case.name} {peer.name}", file=sys.stderr, flush=True)
-                    repeats = 3 if peer.name == OURS and not options.quick else 1
-                    record["compile"].append(measure(peer, case, repeats, options.threads, options.clock))
+    for threads in options.threads:
+        plan = Plan(names, cases, options.quick, options.tiny, threads, options.clock, options.rounds, options.model,
+                    dict(options.size), dict(options.below))
+        run = _in_worker(plan, peers)
+        if isinstance(run, int):
+            return run
+        record["runs"].append(run)
+    record["compile"] = list(_compiles(options, peers))
     return record
 
 
-def _in_worker(plan: Plan, peers: Sequence[Peer]) -> dict[str, Any] | None:
+def _compiles(options: argparse.Namespace, peers: Sequence[Peer]) -> Iterator[dict[str, Any]]:
+    for name in _compiled(options):
+        for peer in peers:
+            if peer.name == OURS or not (options.quick and not options.compile_peers):
+                if missing_reason(peer) is None and peer.name not in ("numpy", "numexpr", "torch"):
+                    print(f"compile {name} {peer.name}", file=sys.stderr, flush=True)
+                    repeats = 1 if options.quick or peer.name in ("pytensor", "torch.compile") else 3
+                    yield measure(peer, case_named(name), repeats, options.threads[0], options.clock)
+
+
+def _in_worker(plan: Plan, peers: Sequence[Peer]) -> dict[str, Any] | int:
     with tempfile.TemporaryDirectory(prefix="staticgraph-bench-") as folder:
         told, written = Path(folder, "plan.json"), Path(folder, "record.json")
         told.write_text(json.dumps(dataclasses.asdict(plan)), encoding="utf-8")
         variables = environment(peers, Path(folder, "cache"), plan.threads)
         child = run_module("staticgraph.bench.worker", [str(told), str(written)], variables)
         if child.returncode != 0:
-            return None
+            return child.returncode if child.returncode == 2 else 1
         record: dict[str, Any] = json.loads(written.read_text(encoding="utf-8"))
         return record
 
 
+def _tell(options: argparse.Namespace, record: dict[str, Any], old: dict[str, Any] | None) -> int:
+    """Print and write everything; the exit status."""
+    from ..viz.export import write_whole
+
+    print(report(record, times=options.times), end="")
+    if options.json:
+        write_whole(Path(options.json), json.dumps(record, indent=1) + "\n")
+    status = 1 if _ours_failed(record) else 0
+    if old is not None:
+        text, slower = comparison(old, record)
+        print("\n" + text, end="")
+        status = status or (SLOWER if slower else 0)
+    return status
+
+
 def _ours_failed(record: dict[str, Any]) -> bool:
-    cases = any(OURS not in case["contestants"] for case in record["cases"])
-    return cases or any("failed" in each for each in record.get("compile", ()) if each["peer"] == OURS)
+    cases = any(OURS not in case["contestants"] for run in record["runs"] for case in run["cases"])
+    return cases or any("failed" in each for each in record["compile"] if each["peer"] == OURS)
 
 
 def listing(peers: Sequence[Peer]) -> str:
-    """Cases with their sizes, and peers with their versions or why they are missing."""
-    cases = [[case.name, case.title, " ".join(label for label, _ in case.sizes)] for case in CASES]
+    """Suites and cases with their sizes, and peers with their versions or why they are missing."""
+    cases = [[suite, case.name, case.title, ", ".join(setting.label for setting in case.settings)]
+             for suite, listed in SUITES.items() for case in listed]
+    cases += [[COMPILE, name, "first result in new processes, cold and warm", ""] for name in COMPILED]
     rows = [[peer.name, missing_reason(peer) or version_of(peer)] for peer in peers]
-    return f"cases\n{align(cases, 3)}\n\npeers\n{align(rows, 2)}"
+    return f"suites and cases\n{align(cases, 4)}\n\npeers\n{align(rows, 2)}"

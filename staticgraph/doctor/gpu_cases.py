@@ -15,8 +15,9 @@ import numpy as np
 
 import staticgraph as sg
 
-from ..bench.cases import CASES as CPU_CASES
-from ..bench.cases import LEARNING_RATE, numpy_layer_norm, numpy_layer_norm_grad, numpy_mlp_step, numpy_softmax
+from ..bench.cases import LEARNING_RATE
+from ..bench.suites.models import mlp_loss, numpy_mlp_step
+from ..bench.suites.rows import numpy_layer_norm, numpy_layer_norm_grad, numpy_softmax
 
 Array = np.ndarray[Any, Any]
 Arrays = Mapping[str, Array]
@@ -162,8 +163,9 @@ def _backward(x: sg.Tensor, weight: sg.Tensor, ct: sg.Tensor) -> Built:
 
 
 def _mlp(x: sg.Tensor, labels: sg.Tensor, *state: sg.Tensor) -> Built:
-    loss, *new = next(case for case in CPU_CASES if case.name == "mlp_step").graph(x, labels, *state)
-    return (loss,), dict(zip(state, new))
+    (loss,) = mlp_loss(x, labels, *state)
+    slopes = sg.grad(loss, list(state))
+    return (loss,), {p: p - LEARNING_RATE * slope for p, slope in zip(state, slopes)}
 
 
 def _mlp_weights(sizes: Sizes) -> int:

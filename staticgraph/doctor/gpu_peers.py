@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..bench.peers import with_jax, with_torch
+from ..bench.peers import as_tuple, with_jax, with_torch
 from .gpu_cases import KEEP, LEARNING_RATE, Array, GpuCase
 
 
@@ -253,7 +253,7 @@ class Jax:
                 compiled = jax.jit(form)
 
                 def call() -> Any:
-                    return compiled(*arrays)
+                    return as_tuple(compiled(*arrays))
 
             results = [np.asarray(each) for each in jax.block_until_ready(call())]
         return Ready(results, _by_clock(call, jax.block_until_ready, precision))
@@ -262,12 +262,12 @@ class Jax:
                   state: Mapping[str, Array]) -> Callable[[], Any]:
         import jax
 
-        step = jax.jit(form, donate_argnums=0)
+        step = jax.jit(with_jax.training_step(jax, form), donate_argnums=0)
         current = [[jax.numpy.asarray(value) for value in state.values()]]
 
         def call() -> Any:
-            results, current[0] = step(current[0], *arrays)
-            return results
+            value, current[0] = step(current[0], *arrays)
+            return (value,)
 
         return call
 
@@ -282,15 +282,15 @@ def jax_forms(jax: Any) -> dict[str, Callable[..., Any]]:
     known = with_jax._forms(jax)
 
     def backward(x: Any, weight: Any, ct: Any) -> Any:
-        _, pull = jax.vjp(lambda *values: known["layer_norm"](*values)[0], x, weight, jnp.zeros_like(weight))
+        _, pull = jax.vjp(lambda *values: known["layer_norm"](*values), x, weight, jnp.zeros_like(weight))
         return pull(ct)
 
     def dropout(x: Any) -> Any:
-        return (jnp.where(jax.random.bernoulli(jax.random.key(0), KEEP, x.shape), x / KEEP, 0),)
+        return jnp.where(jax.random.bernoulli(jax.random.key(0), KEEP, x.shape), x / KEEP, 0)
 
     return {**{name: known[name] for name in ("softmax", "layer_norm", "sum_all", "mlp_step")},
-            "layer_norm_backward": backward, "dropout": dropout, "matmul": lambda a, b: (a @ b,),
-            "elements": lambda x, w, b: (jnp.exp(-x) * jnp.tanh(x * w + b),)}
+            "layer_norm_backward": backward, "dropout": dropout, "matmul": lambda a, b: a @ b,
+            "elements": lambda x, w, b: jnp.exp(-x) * jnp.tanh(x * w + b)}
 
 
 def _by_events(call: Callable[[], Any], event: Callable[[], Any],

@@ -1,5 +1,6 @@
 """Contests with contestants made up for the purpose: who is timed, in which order, and what becomes of the others."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,12 +8,13 @@ import numpy as np
 import pytest
 
 from staticgraph.bench import contest
-from staticgraph.bench.cases import CASES, Case, Sizes
-from staticgraph.bench.contest import Effort, hold
+from staticgraph.bench.cases import Case, Setting
+from staticgraph.bench.contest import Effort, contest_of, entries_of, hold
 from staticgraph.bench.peers import Arrays, Contestant, NoForm, Peer
+from staticgraph.bench.suites import case_named
 
-CHAIN = next(case for case in CASES if case.name == "chain")
-BRIEF = Effort(rounds=4, sample=0.5, limit=1e9, clock="wall")
+CHAIN = case_named("chain")
+BRIEF = Effort(rounds=4, sample=0.5, share=1e9, clock="wall")
 
 
 class Actor:
@@ -20,6 +22,7 @@ class Actor:
 
     package = "numpy"
     order = 0
+    counts = True
 
     def __init__(self, name: str, answer: Callable[[np.ndarray], np.ndarray], clock: "Clock", seconds: float) -> None:
         self.name, self.answer, self.clock, self.seconds = name, answer, clock, seconds
@@ -31,10 +34,11 @@ class Actor:
     def connect(self, threads: int) -> None:
         pass
 
-    def prepare(self, case: Case, sizes: Sizes, inputs: Arrays, state: Arrays) -> Contestant:
+    def prepare(self, case: Case, setting: Setting, inputs: Arrays, state: Arrays) -> Contestant:
         def call() -> tuple[np.ndarray, ...]:
             self.clock.now += self.seconds
             self.clock.log.append(self.name)
+            assert case.numpy is not None
             return (self.answer(case.numpy(*inputs.values())[0]),)
 
         def reset() -> None:
@@ -57,7 +61,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def run(*peers: Peer, effort: Effort = BRIEF) -> contest.Result:
-    return hold(CHAIN, "tiny", CHAIN.tiny, peers, effort)
+    setting = CHAIN.tiny_setting()
+    given = contest_of("elementwise", CHAIN, setting)
+    return hold(given, entries_of(CHAIN, setting, given, peers), effort)
 
 
 def test_medians_and_ratios(clock: Clock) -> None:
@@ -66,7 +72,7 @@ def test_medians_and_ratios(clock: Clock) -> None:
     assert result.timings["other"].median == pytest.approx(1.0)
     assert result.ratio("other") == pytest.approx(4)
     assert result.ratio("nobody") is None
-    assert (result.nbytes, result.flops) == (20 * 37, 4 * 37)
+    assert (result.nbytes, result.contest.flops) == (20 * 37, 4 * 37)
 
 
 def test_samples_take_turns_and_the_first_place_rotates(clock: Clock) -> None:
@@ -104,8 +110,15 @@ def test_who_fails_or_has_no_form_is_reported(clock: Clock) -> None:
     assert list(result.timings) == ["staticgraph"] and not result.wrong
 
 
-def test_a_run_of_slow_contestants_is_cut_short() -> None:
-    clock = Clock()
-    actor = Actor("staticgraph", np.copy, clock, 1.0)
-    run(actor, effort=Effort(rounds=50, sample=0.0, limit=0.0, least_rounds=3))
-    assert actor.resets == 1 + 3
+def test_who_is_slow_rests_and_does_not_hold_up_the_others(clock: Clock) -> None:
+    slow, quick = Actor("slow", np.copy, clock, 1.0), Actor("staticgraph", np.copy, clock, 0.125)
+    result = run(slow, quick, effort=Effort(rounds=20, sample=0.125, share=1.5, least_rounds=3))
+    assert (slow.resets, quick.resets) == (1 + 3, 1 + 12)     # 1.5 seconds are 12 samples of 0.125
+    assert (result.timings["slow"].rounds, result.timings["staticgraph"].rounds) == (3, 12)
+
+
+def test_without_expected_results_nobody_is_wrong(clock: Clock) -> None:
+    setting = CHAIN.tiny_setting()
+    given = dataclasses.replace(contest_of("elementwise", CHAIN, setting), expected=None)
+    off = Actor("staticgraph", lambda y: y + 1, clock, 1.0)
+    assert list(hold(given, entries_of(CHAIN, setting, given, [off]), BRIEF).timings) == ["staticgraph"]

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from staticgraph.bench import compile_times, run
-from staticgraph.bench.cases import CASES
 from staticgraph.bench.children import PACKAGE_ROOT, environment
 from staticgraph.bench.peers import find_peers, missing_reason
+from staticgraph.bench.suites import CASES, SUITES, case_named
 from staticgraph.bench.worker import Plan
 
-CONTESTANT_FIELDS = {"median_s", "low_s", "high_s", "first_call_s", "error", "calls_a_sample", "gb_s",
-                     "percent_of_copy", "gflop_s", "times_slower"}
+CONTESTANT_FIELDS = {"median_s", "low_s", "high_s", "first_call_s", "error", "calls_a_sample", "rounds", "gb_s",
+                     "percent_of_copy", "gflop_s", "percent_of_fma", "times_slower"}
 
 
 def peer(name: str) -> object:
@@ -26,31 +26,40 @@ def peer(name: str) -> object:
 
 def test_a_run_prints_a_table_and_writes_a_record(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "record.json"
-    assert run.main(["--tiny", "--peers", "numpy,numexpr", "--filter", "call", "--times", "--json", str(file)]) == 0
+    assert run.main(["dispatch", "--tiny", "--peers", "numpy,numexpr", "--times", "--json", str(file)]) == 0
     printed = capfd.readouterr()
-    assert "staticgraph, and how many times" in printed.out and "medians of one call" in printed.out
-    assert "1/1 call tiny" in printed.err
+    assert "dispatch: the time of staticgraph" in printed.out and "medians of one call" in printed.out
+    assert "1/2 call tiny" in printed.err
     record = json.loads(file.read_text())
-    assert record["threads"] == 1 and record["copy_gb_s"] > 0 and record["machine"]["cores"] >= 1
-    (case,) = record["cases"]
+    assert record["version"] == run.VERSION and record["compile"] == []
+    (only,) = record["runs"]
+    assert only["threads"] == 1 and only["machine"]["cores"] >= 1
+    assert all(only["peaks"][name] > 0 for name in ("copy_gb_s", "float32_gflop_s", "float64_gflop_s"))
+    case, _ = only["cases"]
     assert (case["case"], case["bytes"], case["flops"], case["wrong"]) == ("call", 64, 8, {})
     assert {"staticgraph", "numpy"} <= set(case["contestants"])
-    assert all(set(each) == CONTESTANT_FIELDS for each in case["contestants"].values())
+    assert set(case["contestants"]["numpy"]) == CONTESTANT_FIELDS
+    assert set(case["contestants"]["staticgraph"]) == CONTESTANT_FIELDS | {"planned_bytes", "allocated_bytes"}
     assert case["contestants"]["staticgraph"]["times_slower"] == 1
     missing = missing_reason(peer("numexpr"))
-    assert record["skipped"] == ({"numexpr": missing} if missing else {})
+    assert only["skipped"] == ({"numexpr": missing} if missing else {})
 
 
-def test_listing_names_all_cases_and_peers(capsys: pytest.CaptureFixture[str]) -> None:
+def test_listing_names_all_suites_cases_and_peers(capsys: pytest.CaptureFixture[str]) -> None:
     assert run.main(["--list"]) == 0
     text = capsys.readouterr().out
-    assert all(f"  {case.name} " in text for case in CASES)
+    assert all(f"  {case.name} " in text for case in CASES) and all(f"\n  {name} " in text for name in SUITES)
     assert all(f"\n  {each.name}" in text for each in find_peers())
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
     (["--peers", "numpy,theano"], "there is no peer theano"),
     (["--filter", "fft"], "no case is called fft"),
+    (["rows", "fft"], "there is no suite fft; suites are elementwise, reductions"),
+    (["--clock", "cpu", "--threads", "1,2"], "adds up the time of all threads"),
+    (["--json", "no/such/folder/a.json"], "there is no folder"),
+    (["--compare", "none.json"], "cannot read 'none.json'"),
+    (["rows", "a.py:b"], "a model is timed alone"),
 ])
 def test_unknown_names_are_refused(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run.main(arguments) == 2
@@ -59,16 +68,19 @@ def test_unknown_names_are_refused(arguments: list[str], message: str, capsys: p
 
 def test_a_failing_worker_is_a_failure(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(run, "Plan", lambda *args: Plan(("numpy",), ("call",), clock="sundial", tiny=True))
-    assert run.main(["--tiny", "--filter", "call"]) == 1
+    assert run.main(["dispatch", "--tiny"]) == 1
     assert "the measuring process failed" in capfd.readouterr().err
 
 
 def test_plans_are_small_when_quick() -> None:
-    everything = [label for _, label, _ in Plan((), ("chain", "mlp_step")).contests()]
-    assert everything == ["64k", "4m", "64"]
-    assert [label for _, label, _ in Plan((), ("chain", "mlp_step"), quick=True).contests()] == ["64k", "64"]
-    assert [label for _, label, _ in Plan((), ("chain",), tiny=True).contests()] == ["tiny"]
+    def labels(plan: Plan) -> list[str]:
+        return [setting.label for _, setting in plan.contests()]
+
+    assert labels(Plan((), ("chain", "mlp_step"))) == ["1e5 f32", "1e7 f32", "1e5 f64", "1e7 f64", "64"]
+    assert labels(Plan((), ("chain", "mlp_step"), quick=True)) == ["1e5 f32", "64"]
+    assert labels(Plan((), ("chain",), tiny=True)) == ["tiny"]
     assert Plan((), (), quick=True).effort.rounds < Plan((), ()).effort.rounds
+    assert (Plan((), (), rounds=3).effort.rounds, Plan((), (), rounds=3).effort.least_rounds) == (3, 3)
 
 
 def test_peers_are_told_their_threads_and_caches_before_they_are_imported(tmp_path: Path) -> None:
@@ -102,19 +114,19 @@ def test_the_import_clock_counts_outermost_imports_once(tmp_path: Path, monkeypa
 
 def test_a_child_that_fails_says_why() -> None:
     class Broken:
-        name, package, order = "absent", "absent", 0
+        name, package, order, counts = "absent", "absent", 0, False
 
         def environment(self, cache: Path, threads: int) -> dict[str, str]:
             return {}
 
-    case = next(case for case in CASES if case.name == "chain")
+    case = case_named("chain")
     found = compile_times.measure(Broken(), case, 1, 1)     # type: ignore[arg-type]
     assert found == {"case": "chain", "peer": "absent", "failed": "StopIteration"}
 
 
 @pytest.mark.slow
 def test_compiles_cold_and_warm() -> None:
-    case = next(case for case in CASES if case.name == "chain")
+    case = case_named("chain")
     found = compile_times.measure(peer("staticgraph"), case, 2, 1)     # type: ignore[arg-type]
     assert {"cold_compile_s", "warm_compile_s", "cold_imports_s", "warm_imports_s"} <= set(found)
     assert len(found["cold_compile_s_all"]) == 2

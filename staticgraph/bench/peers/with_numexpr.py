@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from ..cases import GELU_CUBIC, GELU_SCALE, Array, Case, Sizes
-from . import Arrays, Contestant, Peer, form_of
+from ..cases import Array, Case, Setting
+from ..suites.elementwise import GELU_CUBIC, GELU_SCALE, RATE, VOLATILITY
+from . import Arrays, Contestant, NoForm, Peer
 
-# Numbers are given as float32 variables: a float literal would make everything float64.
-_NUMBERS = {"half": np.float32(0.5), "one": np.float32(1), "scale": np.float32(GELU_SCALE),
-            "cubic": np.float32(GELU_CUBIC), "slope": np.float32(3 * GELU_CUBIC)}
+_NUMBERS = {"half": 0.5, "one": 1.0, "scale": GELU_SCALE, "cubic": GELU_CUBIC, "slope": 3 * GELU_CUBIC, "rate": RATE,
+            "volatility": VOLATILITY, "drift": RATE + 0.5 * VOLATILITY**2, "root": math.sqrt(0.5)}
+
+Form = Callable[..., tuple[Array, ...]]
 
 
 class NumExpr:
     name = "numexpr"
     package = "numexpr"
     order = 20
+    counts = True
 
     def __init__(self) -> None:
-        self._forms: Mapping[str, Callable[..., tuple[Array, ...]]] = {}
+        self._evaluate: Callable[..., Array] = lambda text: np.zeros(0)
 
     def environment(self, cache: Path, threads: int) -> Mapping[str, str]:
         return {"NUMEXPR_NUM_THREADS": str(threads), "NUMEXPR_MAX_THREADS": str(threads)}
@@ -30,17 +34,22 @@ class NumExpr:
         import numexpr
 
         numexpr.set_num_threads(threads)
-        self._forms = _forms(numexpr.evaluate)
+        self._evaluate = numexpr.evaluate
 
-    def prepare(self, case: Case, sizes: Sizes, inputs: Arrays, state: Arrays) -> Contestant:
-        form = form_of(self._forms, case)
+    def prepare(self, case: Case, setting: Setting, inputs: Arrays, state: Arrays) -> Contestant:
+        form = _forms(self._evaluate, setting.dtype).get(case.name)
+        if form is None:
+            raise NoForm
         arguments = tuple(inputs.values())
         return Contestant(lambda: form(*arguments))
 
 
-def _forms(evaluate: Callable[..., Array]) -> Mapping[str, Callable[..., tuple[Array, ...]]]:
+def _forms(evaluate: Callable[..., Array], dtype: str) -> Mapping[str, Form]:
+    # Numbers are given as variables of the dtype: a float literal would make everything float64.
+    numbers = {name: np.dtype(dtype).type(value) for name, value in _NUMBERS.items()}
+
     def run(text: str, **arrays: object) -> Array:
-        return evaluate(text, local_dict={**_NUMBERS, **arrays}, global_dict={})
+        return evaluate(text, local_dict={**numbers, **arrays}, global_dict={})
 
     def gelu_grad(x: Array, ct: Array) -> tuple[Array, Array]:
         gate = run("tanh(scale * (x + cubic * x * x * x))", x=x)
@@ -52,14 +61,19 @@ def _forms(evaluate: Callable[..., Array]) -> Mapping[str, Callable[..., tuple[A
         weights = run("exp(x - largest)", x=x, largest=x.max(-1, keepdims=True))
         return (run("weights / total", weights=weights, total=weights.sum(-1, keepdims=True)),)
 
-    forms: dict[str, Callable[..., tuple[Array, ...]]] = {
+    def log_softmax(x: Array) -> tuple[Array]:
+        largest = x.max(-1, keepdims=True)
+        total = run("exp(x - largest)", x=x, largest=largest).sum(-1, keepdims=True)
+        return (run("x - largest - log(total)", x=x, largest=largest, total=total),)
+
+    return {
         "call": lambda x: (run("x + one", x=x),),
         "chain": lambda a, b, c, d: (run("where(a*b + c - d > 0, a*b + c - d, 0)", a=a, b=b, c=c, d=d),),
         "gelu": lambda x: (run("half * x * (one + tanh(scale * (x + cubic * x * x * x)))", x=x),),
         "gelu_grad": gelu_grad,
         "softmax": softmax,
+        "log_softmax": log_softmax,
     }
-    return forms
 
 
 PEERS: tuple[Peer, ...] = (NumExpr(),)

@@ -7,14 +7,15 @@ import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..cases import Array, Case, Sizes
-from . import Arrays, Contestant, Peer
+from ..cases import Array, Case, Setting
+from . import Arrays, Contestant, NoForm, Peer
 
 
 class NumPy:
     name = "numpy"
     package = "numpy"
     order = 10
+    counts = True
 
     def environment(self, cache: Path, threads: int) -> Mapping[str, str]:
         return {name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
@@ -23,12 +24,15 @@ class NumPy:
         if importlib.util.find_spec("threadpoolctl"):     # else the variables above have said it
             importlib.import_module("threadpoolctl").threadpool_limits(threads)
 
-    def prepare(self, case: Case, sizes: Sizes, inputs: Arrays, state: Arrays) -> Contestant:
+    def prepare(self, case: Case, setting: Setting, inputs: Arrays, state: Arrays) -> Contestant:
+        form = case.numpy
+        if form is None:
+            raise NoForm
         arguments, results = tuple(inputs.values()), len(state)
         current = [value.copy() for value in state.values()]
 
         def call() -> tuple[Array, ...]:
-            values = case.numpy(*arguments, *current)
+            values = form(*arguments, *current)
             count = len(values) - results
             current[:] = values[count:]
             return values[:count]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 import staticgraph as sg
 
-from ..cases import Array, Case, Sizes, declare
+from .. import cases
+from ..cases import Array, Case, Setting
 from . import Arrays, Contestant, Peer
 
 
@@ -17,6 +19,7 @@ class StaticGraph:
     name = "staticgraph"
     package = "staticgraph"
     order = 0
+    counts = False
 
     def environment(self, cache: Path, threads: int) -> Mapping[str, str]:
         return {"STATICGRAPH_CACHE_DIR": str(cache / "staticgraph"), "STATICGRAPH_NUM_THREADS": str(threads)}
@@ -24,28 +27,38 @@ class StaticGraph:
     def connect(self, threads: int) -> None:
         """Nothing to do: the variables above have said it."""
 
-    def prepare(self, case: Case, sizes: Sizes, inputs: Arrays, state: Arrays) -> Contestant:
-        executable, variables = build(case, sizes, state)
-        arguments = tuple(inputs.values())
-
-        def call() -> tuple[Array, ...]:
-            return executable(*arguments)     # type: ignore[no-any-return]
-
-        def reset() -> None:
-            for variable, value in zip(variables, state.values()):
-                variable.value = value
-
-        return Contestant(call, lambda: tuple(np.asarray(variable.value) for variable in variables), reset)
+    def prepare(self, case: Case, setting: Setting, inputs: Arrays, state: Arrays) -> Contestant:
+        executable, variables = build(case, setting, state)
+        return contestant(partial(executable, *inputs.values()), executable, dict(zip(variables, state.values())))
 
 
-def build(case: Case, sizes: Sizes, state: Arrays) -> tuple[sg.Executable, list[sg.Tensor]]:
+def contestant(call: Callable[[], tuple[Array, ...]], executable: sg.Executable,
+               first_state: Mapping[sg.Tensor, Array]) -> Contestant:
+    """An executable as a contestant; `call` calls it and gives a tuple."""
+    def reset() -> None:
+        for variable, value in first_state.items():
+            variable.value = value
+
+    def state() -> tuple[Array, ...]:
+        return tuple(np.asarray(variable.value) for variable in first_state)
+
+    return Contestant(call, state, reset, lambda: peak_bytes(executable))
+
+
+def peak_bytes(executable: sg.Executable) -> tuple[int, int]:
+    """Bytes of intermediate and final results: as planned for the sizes of the last call, and as allocated."""
+    memory = executable.memory
+    outputs = memory.outputs.last or 0
+    return (memory.arena.last or 0) + outputs, memory.reserved + outputs
+
+
+def build(case: Case, setting: Setting, state: Arrays) -> tuple[sg.Executable, list[sg.Tensor]]:
     """The case as an executable, and its variables."""
-    placeholders = declare(case, sizes)
+    placeholders = cases.declare(case, setting)
     variables = [sg.variable(value, name) for name, value in state.items()]
-    values = case.graph(*placeholders, *variables)
-    count = len(values) - len(variables)
-    updates = dict(zip(variables, values[count:]))
-    return sg.compile(placeholders, tuple(values[:count]), updates=updates), variables
+    results, new_state = cases.build(case, placeholders, variables)
+    updates = dict(zip(variables, new_state))
+    return sg.compile(placeholders, results, updates=updates, options=dict(case.options)), variables
 
 
 PEERS: tuple[Peer, ...] = (StaticGraph(),)

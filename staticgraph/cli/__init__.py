@@ -8,18 +8,14 @@ user are told in one message on stderr, without a traceback.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from .errors import StaticGraphError
+from ..errors import StaticGraphError
+from .models import CommandError, find_model, load_model, split_model
 
 STAGES = ("tensor", "primitive", "fused")
 SUFFIXES = (".svg", ".txt", ".dot", ".json", ".graphml")
@@ -39,15 +35,11 @@ MODEL is path/to/model.py:name. The file is run as if imported, so what stands b
 The suffix of FILE is the format: {', '.join(SUFFIXES)}."""
 
 
-class CommandError(Exception):
-    """A mistake in the command; the text is for the user."""
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["bench"]:
-        from .bench.run import main as bench
+        from ..bench.run import main as bench
 
         return bench(arguments[1:])
     parser = _parser()
@@ -55,8 +47,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not hasattr(options, "run"):
         parser.print_help()
         return 2
+    return reporting(lambda: options.run(options))
+
+
+def reporting(work: Callable[[], int]) -> int:
+    """Do some work of a command; mistakes and failures become a message and an exit status."""
     try:
-        return int(options.run(options))
+        return int(work())
     except CommandError as error:
         print(f"staticgraph: {error}", file=sys.stderr)
         return 2
@@ -86,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     cache = commands.add_parser("cache", help="show or empty the cache of compiled kernels")
     cache.add_argument("action", choices=("info", "clear"), help="what to do")
     cache.set_defaults(run=_cache)
-    from .doctor.command import add_parser
+    from ..doctor.command import add_parser
 
     add_parser(commands)
     return parser
@@ -99,7 +96,7 @@ def version() -> str:
     except metadata.PackageNotFoundError:
         import tomllib
 
-        project = Path(__file__).resolve().parent.parent / "pyproject.toml"
+        project = Path(__file__).resolve().parent.parent.parent / "pyproject.toml"
         return str(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"])
 
 
@@ -112,99 +109,24 @@ def _graph(options: argparse.Namespace) -> int:
         raise CommandError(f"cannot write '{output}': its suffix is not one of {', '.join(SUFFIXES)}")
     if not output.absolute().parent.is_dir():
         raise CommandError(f"cannot write '{output}': there is no folder '{output.parent}'")
-    path, name = split_model(options.model)
-    subject = _subject(load_model(path), name)
+    from ..api import compile_only
+    from ..viz import export
 
-    from .viz import export
-
+    model = find_model(options.model)
+    subject: Any = model.executable
+    if subject is None:
+        subject = model.outputs
+        if model.updates:
+            subject = compile_only(model.inputs, model.outputs, updates=model.updates)
     export(subject, output, options.stage)
     return 0
-
-
-def split_model(text: str) -> tuple[Path, str]:
-    """("path/to/model.py", "name") of ``path/to/model.py:name``."""
-    path, colon, name = text.rpartition(":")
-    if not colon or not name.isidentifier():
-        raise CommandError(f"'{text}' does not name a model: needed path/to/model.py:name")
-    if not Path(path).is_file():
-        raise CommandError(f"there is no file '{path}'")
-    return Path(path), name
-
-
-def load_model(path: Path) -> ModuleType:
-    """Run a user's file as a module of its own name, with its folder on the import path, as Python does for scripts."""
-    folder = str(path.absolute().parent)
-    loader = SourceFileLoader(path.stem, str(path.absolute()))
-    spec = spec_from_loader(path.stem, loader)
-    assert spec is not None
-    module = module_from_spec(spec)
-    sys.path.insert(0, folder)
-    sys.modules.setdefault(path.stem, module)     # dataclasses look their module up; a taken name stays taken
-    try:
-        loader.exec_module(module)
-    except StaticGraphError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise CommandError(f"'{path}' failed: {_short(error)}") from error
-    finally:
-        if sys.modules.get(path.stem) is module:
-            del sys.modules[path.stem]
-        sys.path.remove(folder)
-    return module
-
-
-def _short(error: BaseException) -> str:
-    """The error, and the last line of the user's own that led to it."""
-    text = f"{type(error).__name__}: {error}".removesuffix(": ")
-    if isinstance(error, SyntaxError):
-        return text
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if "importlib" not in frame.filename]
-    return f"{text} ({os.path.basename(own[-1].filename)}:{own[-1].lineno})" if own else text
-
-
-def _subject(module: ModuleType, name: str) -> Any:
-    """What is to be drawn: the named thing, or the training step of named tensors and the module's `updates`."""
-    from .api import compile_only
-    from .runtime.executable import Executable
-    from .tensor import Tensor, toposort
-
-    subject: Any = getattr(module, name, None)
-    if isinstance(subject, Executable):
-        return subject
-    if not _is_graph(subject):
-        found = sorted(key for key, value in vars(module).items()
-                       if not key.startswith("_") and (isinstance(value, Executable) or _is_graph(value)))
-        problem = f"has no '{name}'" if not hasattr(module, name) else (
-            f"has a '{name}', but it is neither tensors nor an executable: {type(subject).__name__}")
-        raise CommandError(f"{module.__name__} {problem}; what can be drawn: {', '.join(found) or 'nothing'}")
-    updates = getattr(module, "updates", None)
-    if not updates:
-        return subject
-    if name == "updates":
-        subject = []
-    pairs = list(updates.items()) if isinstance(updates, dict) else list(updates)
-    outputs = [subject] if isinstance(subject, Tensor) else list(
-        subject.values() if isinstance(subject, dict) else subject)
-    inputs = [node for node in toposort([*outputs, *(value for _, value in pairs if isinstance(value, Tensor))])
-              if node.op.name == "placeholder"]
-    return compile_only(inputs, subject, updates=updates)
-
-
-def _is_graph(value: Any) -> bool:
-    from .tensor import Tensor
-
-    if isinstance(value, list | tuple | dict):
-        members = list(value.values()) if isinstance(value, dict) else list(value)
-        return bool(members) and all(isinstance(each, Tensor) for each in members)
-    return isinstance(value, Tensor)
 
 
 # staticgraph cache
 
 
 def _cache(options: argparse.Namespace) -> int:
-    from .runtime import cache
+    from ..runtime import cache
 
     before = cache.info()
     if options.action == "clear":

@@ -1,0 +1,180 @@
+"""A user's model file: loaded, and what it names made ready to be drawn, run, profiled or dumped.
+
+A model is ``path/to/model.py:name``. The file is run as if imported; `name` is a tensor, a list, tuple or dict of
+tensors, or an executable. Tensors beside `updates` in the same file are the training step. Executables are only known
+with their graph when they were compiled while the file was loaded, which is what `load_model` watches.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from ..errors import StaticGraphError
+
+if TYPE_CHECKING:
+    from ..api import Executable
+    from ..tensor import Tensor
+
+
+class CommandError(Exception):
+    """A mistake in the command; the text is for the user."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a name stands for. `outputs` keeps the user's structure; an executable whose graph is unknown has none."""
+
+    name: str
+    module: ModuleType
+    inputs: Sequence[Tensor]
+    outputs: Any
+    updates: Mapping[Tensor, Tensor]
+    options: Mapping[str, Any]
+    executable: Executable | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the graph is there, so that the interpreter can be asked."""
+        return self.outputs is not None
+
+    def compile(self) -> Executable:
+        """The executable: the user's own, or the compiled graph."""
+        from ..api import compile
+
+        if self.executable is not None:
+            return self.executable
+        return compile(self.inputs, self.outputs, updates=self.updates, options=self.options)
+
+    def beside(self, suffix: str) -> Any:
+        """What the file calls name_suffix, or None."""
+        return getattr(self.module, f"{self.name}_{suffix}", None)
+
+
+def split_model(text: str) -> tuple[Path, str]:
+    """("path/to/model.py", "name") of ``path/to/model.py:name``."""
+    path, colon, name = text.rpartition(":")
+    if not colon or not name.isidentifier():
+        raise CommandError(f"'{text}' does not name a model: needed path/to/model.py:name")
+    if not Path(path).is_file():
+        raise CommandError(f"there is no file '{path}'")
+    return Path(path), name
+
+
+def load_model(path: Path) -> ModuleType:
+    """Run a user's file as a module of its own name, with its folder on the import path, as Python does for scripts."""
+    folder = str(path.absolute().parent)
+    loader = SourceFileLoader(path.stem, str(path.absolute()))
+    spec = spec_from_loader(path.stem, loader)
+    assert spec is not None
+    module = module_from_spec(spec)
+    sys.path.insert(0, folder)
+    sys.modules.setdefault(path.stem, module)     # dataclasses look their module up; a taken name stays taken
+    try:
+        loader.exec_module(module)
+    except StaticGraphError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise CommandError(f"'{path}' failed: {_short(error)}") from error
+    finally:
+        if sys.modules.get(path.stem) is module:
+            del sys.modules[path.stem]
+        sys.path.remove(folder)
+    return module
+
+
+def _short(error: BaseException) -> str:
+    """The error, and the last line of the user's own that led to it."""
+    text = f"{type(error).__name__}: {error}".removesuffix(": ")
+    if isinstance(error, SyntaxError):
+        return text
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "importlib" not in frame.filename]
+    return f"{text} ({os.path.basename(own[-1].filename)}:{own[-1].lineno})" if own else text
+
+
+def find_model(text: str) -> Model:
+    """The model that ``path/to/model.py:name`` names."""
+    path, name = split_model(text)
+    with _watching_compile() as compiled:
+        module = load_model(path)
+    subject = _subject(module, name)
+    return _of_executable(module, name, subject, compiled) if _is_executable(subject) else _of_graph(
+        module, name, subject)
+
+
+@contextmanager
+def _watching_compile() -> Iterator[list[tuple[Any, dict[str, Any]]]]:
+    """Remember what `sg.compile` is given while a file is loaded: an executable does not hold its graph."""
+    import staticgraph
+
+    known: list[tuple[Any, dict[str, Any]]] = []
+    plain: Callable[..., Any] = staticgraph.compile
+
+    def compile(inputs: Any, outputs: Any = (), **more: Any) -> Any:
+        executable = plain(inputs, outputs, **more)
+        known.append((executable, {"inputs": inputs, "outputs": outputs, **more}))
+        return executable
+
+    staticgraph.compile = compile
+    try:
+        yield known
+    finally:
+        staticgraph.compile = plain     # type: ignore[assignment,unused-ignore]
+
+
+def _of_executable(module: ModuleType, name: str, executable: Any,
+                   compiled: Sequence[tuple[Any, dict[str, Any]]]) -> Model:
+    from ..api import check_inputs, check_updates
+
+    given = next((given for each, given in compiled if each is executable), None)
+    if given is None:
+        return Model(name, module, (), None, {}, {}, executable)
+    return Model(name, module, check_inputs(given["inputs"]), given["outputs"], check_updates(given.get("updates")),
+                 given.get("options") or {}, executable)
+
+
+def _of_graph(module: ModuleType, name: str, subject: Any) -> Model:
+    from ..api import check_updates, flatten_outputs
+    from ..tensor import toposort
+
+    updates = check_updates(getattr(module, "updates", None))
+    outputs: Any = [] if name == "updates" else subject
+    nodes = toposort([*flatten_outputs(outputs)[0], *updates.values()])
+    return Model(name, module, [node for node in nodes if node.op.name == "placeholder"], outputs, updates, {})
+
+
+def _subject(module: ModuleType, name: str) -> Any:
+    """What the file calls `name`."""
+    subject: Any = getattr(module, name, None)
+    if _is_executable(subject) or _is_graph(subject):
+        return subject
+    found = sorted(key for key, value in vars(module).items()
+                   if not key.startswith("_") and (_is_executable(value) or _is_graph(value)))
+    problem = f"has no '{name}'" if not hasattr(module, name) else (
+        f"has a '{name}', but it is neither tensors nor an executable: {type(subject).__name__}")
+    raise CommandError(f"{module.__name__} {problem}; what can be named: {', '.join(found) or 'nothing'}")
+
+
+def _is_executable(value: Any) -> bool:
+    from ..runtime.executable import Executable
+
+    return isinstance(value, Executable)
+
+
+def _is_graph(value: Any) -> bool:
+    from ..tensor import Tensor
+
+    if isinstance(value, list | tuple | dict):
+        members = list(value.values()) if isinstance(value, dict) else list(value)
+        return bool(members) and all(isinstance(each, Tensor) for each in members)
+    return isinstance(value, Tensor)
