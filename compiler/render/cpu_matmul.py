@@ -5,7 +5,8 @@ the target. Argument table: a, b, c (addresses), batch, m, n, k, the strides (ba
 in elements; strides may be 0 or negative. c is contiguous. Parallel iterations are the rows of c over all batches.
 
 Invariant: an element of c is the sum over blocks of DEPTH steps of k, each block one chain of multiply-adds in the
-order of k (a matrix times a vector along k: one chain for each lane). Nothing in it depends on `start` and `stop`.
+order of k (products with a vector where both run along k: one chain for each lane). Nothing in it depends on `start`
+and `stop`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from ..target import Target
 from .cpu_text import header, typed
 
-DEPTH = 256
+DEPTH = 512
 """Steps of k in one packed panel of b: with WIDE columns it fits the second level of cache beside a block of a."""
 
 DIRECT_ROWS = 24
@@ -73,7 +74,7 @@ def {name}(args, start, stop):
         rows = min(m - row, stop - start)
         multiply_rows({tiles.lanes}, {tiles.vectors}, {tiles.rows}, {tiles.narrow_rows}, {DEPTH}, {DIRECT_ROWS},
                       shift(a, item * a_batch + row * a_row), shift(b, item * b_batch), shift(c, start * n),
-                      packed, edge, a_row, a_col, b_row, b_col, rows, m, n, k)
+                      packed, edge, a_row, a_col, b_row, b_col, n, rows, m, n, k)
         start += rows
 """
 

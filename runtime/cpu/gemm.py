@@ -1,16 +1,18 @@
 """Matrix multiplication in registers, as one leaf of the kernel language: `multiply_rows`.
 
   tile        rows x (vectors * lanes) of the product, kept in registers over a run of k
-  panel       all rows times one panel of the right matrix, tile by tile; a tile that is not full is computed aside
+  panel       all rows times one panel of the right matrix, tile by tile
   pack        a panel copied row by row, its columns contiguous and filled up to whole vectors
   dot         rows times a vector, when both run along k in memory
+  stream      a vector times a matrix whose rows are long runs of memory
   rows        the blocks of k and the panels of columns, and which of the ways above a product goes
 
-Shapes of tiles and blocks are literals, so the kernel text decides on registers and caches. All but the tile and the
-dot products are compiled for size: what takes time is written with vectors already, and LLVM need not look for more.
+Shapes of tiles and blocks are literals, so the kernel text decides on registers and caches. All but the tile, the dot
+products and the stream are compiled for size: what takes time is written with vectors already, and LLVM need not
+look for more.
 
-An element of a tile is one chain of multiply-adds in the order of k, whatever the shape of the tile, and which way a
-product goes depends on the sizes of the matrices only: no result depends on how the rows were cut.
+An element of a tile is one chain of multiply-adds in the order of k, whatever the shape of the tile, and which other
+way a product goes depends on the sizes of the matrices only: no result depends on how the rows were cut.
 """
 
 from __future__ import annotations
@@ -23,46 +25,94 @@ from numba import types
 from numba.extending import intrinsic
 
 from ..mathematics.emit import Value, select
-from .vectors import INT32, INT64, Fill, Vectors, counted, element_of, internal, literals, move, number, smaller
+from .vectors import (
+    INT32,
+    INT64,
+    Fill,
+    Vectors,
+    counted,
+    element_of,
+    internal,
+    literals,
+    move,
+    number,
+    smaller,
+)
+
+STREAMED_ROWS = 8
+"""Rows of a matrix that a stream adds up at a time: its sums are loaded and stored once for all of them."""
 
 
 def fill_tile(element: Any, rows: int, vectors: int, lanes: int) -> Fill:
-    """c[rows, vectors * lanes] = (0 if first else c) + a[rows, depth] @ b[depth, vectors * lanes], depth >= 1. Only
-    `count` rows of a are read; the others repeat the last."""
+    """c[count, columns] = (0 if first else c) + a[count, depth] @ b[depth, columns], depth >= 1, 1 <= count <= rows and
+    columns within the last of the vectors.
+
+    All rows are computed; those beyond `count` repeat the last one. Rows of b are whole vectors, but where a tile is a
+    single vector no more than `columns` is read of them.
+    """
 
     def fill(builder: Any, arguments: Sequence[Any]) -> None:
         a, b, c = arguments[0], arguments[1], arguments[2]
-        a_row, a_col, count, b_row, c_row, depth, first = (Value(builder, raw) for raw in arguments[3:])
+        a_row, a_col, count, b_row, c_row, depth, first, columns = (Value(builder, raw) for raw in arguments[3:])
         vector = Vectors(builder, element, lanes)
+        mask = vector.mask(columns - (vectors - 1) * lanes)
         offsets = [smaller(number(builder, row), count - 1) * a_row for row in range(rows)]
         entry, loop, done = builder.block, builder.append_basic_block("k"), builder.append_basic_block("done")
         builder.branch(loop)
         builder.position_at_end(loop)
         step, left, right = Value(builder, builder.phi(INT64)), builder.phi(a.type), builder.phi(b.type)
         sums = [[builder.phi(vector.kind) for _ in range(vectors)] for _ in range(rows)]
-        columns = [vector.load(move(right, number(builder, v * lanes))) for v in range(vectors)]
+        if vectors == 1:
+            factors = [vector.masked_load(right, mask, vector.fill(0.0))]
+        else:
+            factors = [vector.load(move(right, number(builder, v * lanes))) for v in range(vectors)]
         totals = []
         for offset, line in zip(offsets, sums):
             factor = vector.splat(builder.load(move(left, offset)))
-            totals.append([vector.multiply_add(factor, column, phi) for phi, column in zip(line, columns)])
+            totals.append([vector.multiply_add(factor, each, phi) for phi, each in zip(line, factors)])
         after = step + 1
-        zero = vector.fill(0.0)
         phis = [(step.raw, step.constant(0).raw, after.raw)]
         phis += [(left, a, move(left, a_col)), (right, b, move(right, b_row))]
-        phis += [(phi, zero, total) for lines in zip(sums, totals) for phi, total in zip(*lines)]
+        phis += [(phi, vector.fill(0.0), total) for lines in zip(sums, totals) for phi, total in zip(*lines)]
         for phi, start, following in phis:
             phi.add_incoming(start, entry)
             phi.add_incoming(following, loop)
         builder.cbranch((after < depth).raw, loop, done)
         builder.position_at_end(done)
-        nothing = vector.fill(-0.0)  # x + -0.0 is x, also for zeros
-        for row, line in enumerate(totals):
-            for v, total in enumerate(line):
-                target = move(c, c_row * row + v * lanes)
-                before = builder.select(first.differs(0).raw, nothing, vector.load(target))
-                vector.store(builder.fadd(before, total), target)
+        _store_tile(vector, totals, c, c_row, count, first, columns, mask)
 
     return fill
+
+
+def _store_tile(vector: Vectors, totals: Sequence[Sequence[Any]], c: Any, c_row: Value, count: Value, first: Value,
+                columns: Value, mask: Any) -> None:
+    """Add the sums of a tile to c, or start it. Where vectors are narrow, masks are dear, and a full tile does without.
+    """
+    builder, lanes = vector.builder, vector.lanes
+    fresh = first.differs(0).raw
+    nothing = vector.fill(-0.0)     # x + -0.0 is x, also for zeros
+
+    def rows(masked: bool) -> None:
+        for row, line in enumerate(totals):
+            with builder.if_then((count > row).raw):
+                for v, total in enumerate(line):
+                    spot = move(c, c_row * row + v * lanes)
+                    if masked and v == len(line) - 1:
+                        old = builder.and_(mask, vector.splat(first.equals(0).raw))
+                        before = vector.masked_load(spot, old, nothing)
+                        vector.masked_store(builder.fadd(before, total), spot, mask)
+                    else:
+                        before = builder.select(fresh, nothing, vector.load(spot))
+                        vector.store(builder.fadd(before, total), spot)
+
+    if len(totals[0]) == 1 and lanes * vector.bits == 512:
+        rows(masked=True)
+        return
+    with builder.if_else(columns.equals(len(totals[0]) * lanes).raw) as (full, partial):
+        with full:
+            rows(masked=False)
+        with partial:
+            rows(masked=True)
 
 
 def fill_transpose(element: Any, lanes: int) -> Fill:
@@ -136,30 +186,24 @@ def fill_pack(element: Any, lanes: int) -> Fill:
 
 
 def fill_panel(element: Any, lanes: int, vectors: int, height: int, narrow_height: int) -> Fill:
-    """c[rows, columns] = (0 if first else c) + a[rows, depth] @ b[depth, columns], where the rows of b are filled up to
-    lanes (if columns <= lanes) or vectors * lanes. A tile that is not full is computed aside and copied."""
+    """c[rows, columns] = (0 if first else c) + a[rows, depth] @ b[depth, columns]: tiles of one vector if columns fit
+    one, else of `vectors`, of which the last one may be partly used."""
 
     def fill(builder: Any, arguments: Sequence[Any]) -> None:
-        a, b, c, edge = arguments[:4]
-        a_row, a_col, rows, b_row, c_row, depth, columns, first = (Value(builder, raw) for raw in arguments[4:])
-        vector, zero = Vectors(builder, element, lanes), number(builder, 0)
-        tile_kinds = [a.type] * 3 + [INT64] * 7
+        a, b, c = arguments[:3]
+        a_row, a_col, rows, b_row, c_row, depth, columns, first = (Value(builder, raw) for raw in arguments[3:])
+        kinds, bits = [a.type] * 3 + [INT64] * 8, Vectors(builder, element, lanes).bits
 
         def tile(tile_rows: int, tile_vectors: int) -> ir.Function:
-            name = f"multiply_tile_{tile_rows}x{tile_vectors}x{lanes}_{vector.bits}"
-            return internal(builder.module, name, tile_kinds, fill_tile(element, tile_rows, tile_vectors, lanes), False)
+            name = f"multiply_tile_{tile_rows}x{tile_vectors}x{lanes}_{bits}"
+            return internal(builder.module, name, kinds, fill_tile(element, tile_rows, tile_vectors, lanes), False)
 
         wide = columns > lanes
-        width = select(wide, number(builder, vectors * lanes), lanes)
         step = select(wide, number(builder, height), narrow_height)
-        with counted(zero, rows, step) as i:
+        with counted(number(builder, 0), rows, step) as i:
             count = smaller(rows - i, step)
-            aside = (count < step) | (columns < width)
-            place = move(c, i * c_row)
-            target = builder.select(aside.raw, edge, place)
-            restart = select(aside, 1, first)
-            operands = [move(a, i * a_row), b, target, a_row.raw, a_col.raw, count.raw, b_row.raw,
-                        select(aside, width, c_row).raw, depth.raw, restart.raw]
+            operands = [move(a, i * a_row), b, move(c, i * c_row), a_row.raw, a_col.raw, count.raw, b_row.raw,
+                        c_row.raw, depth.raw, first.raw, columns.raw]
             with builder.if_else(wide.raw) as (is_wide, is_narrow):
                 with is_wide, builder.if_else(count.equals(1).raw) as (is_single, is_full):
                     with is_single:
@@ -168,13 +212,6 @@ def fill_panel(element: Any, lanes: int, vectors: int, height: int, narrow_heigh
                         builder.call(tile(height, vectors), operands)
                 with is_narrow:
                     builder.call(tile(narrow_height, 1), operands)
-            with builder.if_then(aside.raw), counted(zero, count, number(builder, 1)) as r, \
-                    counted(zero, columns, number(builder, lanes)) as j:
-                mask, spot = vector.mask(columns - j), move(place, r * c_row + j)
-                old = builder.and_(mask, vector.splat(first.equals(0).raw))
-                before = vector.masked_load(spot, old, vector.fill(-0.0))
-                total = builder.fadd(before, vector.load(move(edge, r * width + j)))
-                vector.masked_store(total, spot, mask)
 
     return fill
 
@@ -185,7 +222,7 @@ def fill_dot(element: Any, lanes: int, height: int) -> Fill:
 
     def fill(builder: Any, arguments: Sequence[Any]) -> None:
         a, b, c, edge = arguments[:4]
-        a_row, rows, k = (Value(builder, raw) for raw in arguments[4:])
+        a_row, c_row, rows, k = (Value(builder, raw) for raw in arguments[4:])
         vector, zero, one = Vectors(builder, element, lanes), number(builder, 0), number(builder, 1)
         sums = [builder.alloca(vector.kind) for _ in range(height)]
         with counted(zero, rows, number(builder, height)) as i:
@@ -207,7 +244,51 @@ def fill_dot(element: Any, lanes: int, height: int) -> Fill:
             for row, total in enumerate(sums):
                 builder.store(vector.sum(builder.load(total)), move(edge, number(builder, row)))
             with counted(zero, count, one) as r:
-                builder.store(builder.load(move(edge, r)), move(c, i + r))
+                builder.store(builder.load(move(edge, r)), move(c, (i + r) * c_row))
+
+    return fill
+
+
+def fill_stream(element: Any, lanes: int, depth: int, width: int) -> Fill:
+    """c[j] = a . b[:, j] for j < columns, rows of b contiguous: blocks of `depth` rows, each of them chains of
+    multiply-adds in the order of k that lie in `sums` (room for `width` elements)."""
+
+    def fill(builder: Any, arguments: Sequence[Any]) -> None:
+        a, b, c, sums = arguments[:4]
+        a_col, b_row, columns, k = (Value(builder, raw) for raw in arguments[4:])
+        vector, zero, one = Vectors(builder, element, lanes), number(builder, 0), number(builder, 1)
+        each, height = number(builder, lanes), number(builder, STREAMED_ROWS)
+        nothing = vector.fill(0.0)
+
+        def add(j: Value, spots: Sequence[Any], count: Value, factors: Sequence[Any], fresh: Any) -> None:
+            """A vector of columns of some rows; those beyond `columns` are not touched."""
+            mask = vector.mask(count - j)
+            place = move(sums, j)
+            total = builder.select(fresh, nothing, vector.load(place))
+            for factor, spot in zip(factors, spots):
+                total = vector.multiply_add(factor, vector.masked_load(move(spot, j), mask, nothing), total)
+            vector.store(total, place)
+
+        with counted(zero, columns, number(builder, width)) as first, counted(zero, k, number(builder, depth)) as start:
+            count = smaller(columns - first, number(builder, width))
+            stop = smaller(k, start + depth)
+            whole = start + ((stop - start) & -STREAMED_ROWS)
+
+            def several(p: Value, rows: int) -> None:
+                factors = [vector.splat(builder.load(move(a, (p + row) * a_col))) for row in range(rows)]
+                spots = [move(b, (p + row) * b_row + first) for row in range(rows)]
+                with counted(zero, count, each) as j:
+                    add(j, spots, count, factors, p.equals(start).raw)
+
+            with counted(start, whole, height) as p:
+                several(p, STREAMED_ROWS)
+            with counted(whole, stop, one) as p:
+                several(p, 1)
+            with counted(zero, count, each) as j:
+                mask, spot = vector.mask(count - j), move(c, first + j)
+                old = builder.and_(mask, vector.splat(start.differs(0).raw))
+                before = vector.masked_load(spot, old, vector.fill(-0.0))
+                vector.masked_store(builder.fadd(before, vector.load(move(sums, j))), spot, mask)
 
     return fill
 
@@ -215,57 +296,63 @@ def fill_dot(element: Any, lanes: int, height: int) -> Fill:
 def fill_rows(element: Any, lanes: int, vectors: int, height: int, narrow_height: int, depth: int, direct: int) -> Fill:
     """c[rows, n] = a[rows, k] @ b[k, n] for some rows of a matrix of m, in blocks of `depth` steps of k.
 
-    With fewer than `direct` rows panels of b are read where they lie, if they are contiguous, because packing would not
-    pay. What is left of the columns beside whole wide panels goes through narrow ones, unless it nearly fills a wide
-    one."""
+    Panels of b are read where they lie, if they are contiguous, when packing would not pay: with fewer than `direct`
+    rows, or when a panel is no longer in memory than a packed one would be. What is left of the columns beside whole
+    wide panels goes through narrow ones, unless it nearly fills a wide one."""
 
     def fill(builder: Any, arguments: Sequence[Any]) -> None:
         a, b, c, packed, edge = arguments[:5]
-        a_row, a_col, b_row, b_col, rows, m, n, k = (Value(builder, raw) for raw in arguments[5:])
+        a_row, a_col, b_row, b_col, c_row, rows, m, n, k = (Value(builder, raw) for raw in arguments[5:])
         module, pointer, bits = builder.module, a.type, Vectors(builder, element, lanes).bits
         zero, one, wide = number(builder, 0), number(builder, 1), vectors * lanes
         pack = internal(module, f"pack_panel_{lanes}_{bits}", [pointer] * 2 + [INT64] * 5, fill_pack(element, lanes))
-        panel = internal(module, f"multiply_panel_{lanes}_{bits}", [pointer] * 4 + [INT64] * 8,
+        panel = internal(module, f"multiply_panel_{lanes}_{bits}", [pointer] * 3 + [INT64] * 8,
                          fill_panel(element, lanes, vectors, height, narrow_height))
-        dot = internal(module, f"dot_rows_{lanes}_{bits}", [pointer] * 4 + [INT64] * 3,
+        dot = internal(module, f"dot_rows_{lanes}_{bits}", [pointer] * 4 + [INT64] * 4,
                        fill_dot(element, lanes, 8), small=False)
-        with builder.if_then(k.equals(0).raw), counted(zero, rows * n, one) as i:
-            builder.store(ir.Constant(element, 0.0), move(c, i))
+        stream = internal(module, f"stream_rows_{lanes}_{bits}", [pointer] * 4 + [INT64] * 4,
+                          fill_stream(element, lanes, depth, depth * wide // 4), small=False)
+        with builder.if_then(k.equals(0).raw), counted(zero, rows, one) as i, counted(zero, n, one) as j:
+            builder.store(ir.Constant(element, 0.0), move(c, i * c_row + j))
 
-        # a single column along k: dot products; across k: as a row, c.T = b.T @ a.T; a single row likewise
-        column = n.equals(1) & b_row.equals(1) & a_col.equals(1)
-        row = m.equals(1) & b_row.equals(1) & a_col.equals(1)
-        turned = n.equals(1) & a_row.equals(1)
-        with builder.if_else((column | row).raw) as (vector_way, matrix_way):
-            with vector_way:
+        # A single column: dot products along k, else as a row, c.T = b.T @ a.T; a single row likewise.
+        column, row = n.equals(1), m.equals(1)
+        along = b_row.equals(1) & a_col.equals(1)
+        across = (column & a_row.equals(1) & c_row.equals(1)) | (row & b_col.equals(1))
+        with builder.if_else((along & (column | row)).raw) as (dot_way, other_way):
+            with dot_way:
                 first, second = builder.select(column.raw, a, b), builder.select(column.raw, b, a)
-                strides = (select(column, a_row, b_col), select(column, rows, n), k)
+                strides = (select(column, a_row, b_col), select(column, c_row, one), select(column, rows, n), k)
                 builder.call(dot, [first, second, c, edge, *(each.raw for each in strides)])
-            with matrix_way:
-                a, b = builder.select(turned.raw, b, a), builder.select(turned.raw, a, b)
-                a_row, a_col, b_row, b_col = (select(turned, *pair) for pair in (
-                    (zero, a_row), (b_row, a_col), (a_col, b_row), (a_row, b_col)))
-                rows, n = select(turned, one, rows), select(turned, rows, n)
-                whole = n & -wide
-                whole = select(n - whole > wide - lanes, whole + wide, whole)
-                with counted(zero, k, number(builder, depth)) as start:
-                    steps = smaller(k - start, number(builder, depth))
-                    left = move(a, start * a_col)
+            with other_way, builder.if_else(across.raw) as (stream_way, matrix_way):
+                with stream_way:
+                    first, second = builder.select(row.raw, a, b), builder.select(row.raw, b, a)
+                    strides = (select(row, a_col, b_row), select(row, b_row, a_col), select(row, n, rows), k)
+                    builder.call(stream, [first, second, c, packed, *(each.raw for each in strides)])
+                with matrix_way:
+                    whole = n & -wide
+                    whole = select(n - whole > wide - lanes, whole + wide, whole)
+                    with counted(zero, k, number(builder, depth)) as start:
+                        steps = smaller(k - start, number(builder, depth))
+                        left = move(a, start * a_col)
 
-                    def one_panel(j: Value, width: Value) -> None:
-                        columns, right = smaller(n - j, width), move(b, start * b_row + j * b_col)
-                        packing = b_col.differs(1) | (columns < width) | (rows >= direct)
-                        with builder.if_then(packing.raw):
-                            builder.call(pack, [packed, right, *(x.raw for x in (b_row, b_col, steps, width, columns))])
-                        right = builder.select(packing.raw, packed, right)
-                        sizes = (a_row, a_col, rows, select(packing, width, b_row), n, steps, columns)
-                        fresh = builder.zext(start.equals(0).raw, INT64)
-                        builder.call(panel, [left, right, move(c, j), edge, *(size.raw for size in sizes), fresh])
+                        def one_panel(j: Value, width: int) -> None:
+                            columns, right = smaller(n - j, number(builder, width)), move(b, start * b_row + j * b_col)
+                            partial = columns < width if width > lanes else zero.differs(0)
+                            packing = b_col.differs(1) | partial | ((rows >= direct) & (b_row > 2 * wide))
+                            with builder.if_then(packing.raw):
+                                copied = (b_row, b_col, steps, number(builder, width), columns)
+                                builder.call(pack, [packed, right, *(each.raw for each in copied)])
+                            right = builder.select(packing.raw, packed, right)
+                            sizes = (a_row, a_col, rows, select(packing, number(builder, width), b_row), c_row, steps,
+                                     columns)
+                            fresh = builder.zext(start.equals(0).raw, INT64)
+                            builder.call(panel, [left, right, move(c, j), *(size.raw for size in sizes), fresh])
 
-                    with counted(zero, whole, number(builder, wide)) as j:
-                        one_panel(j, j.constant(wide))
-                    with counted(whole, n, number(builder, lanes)) as j:
-                        one_panel(j, j.constant(lanes))
+                        with counted(zero, whole, number(builder, wide)) as j:
+                            one_panel(j, wide)
+                        with counted(whole, n, number(builder, lanes)) as j:
+                            one_panel(j, lanes)
 
     return fill
 
@@ -273,11 +360,12 @@ def fill_rows(element: Any, lanes: int, vectors: int, height: int, narrow_height
 @intrinsic(prefer_literal=True)
 def multiply_rows(context: Any, lanes: Any, vectors: Any, height: Any, narrow_height: Any, depth: Any, direct: Any,
                   a: Any, b: Any, c: Any, packed: Any, edge: Any, a_row: Any, a_col: Any, b_row: Any, b_col: Any,
-                  rows: Any, m: Any, n: Any, k: Any) -> Any:
-    """c[rows, n] = a[rows, k] @ b[k, n], some of the m rows of a product, c contiguous.
+                  c_row: Any, rows: Any, m: Any, n: Any, k: Any) -> Any:
+    """c[rows, n] = a[rows, k] @ b[k, n], some of the m rows of a product; the columns of c are contiguous.
 
     Register tiles are height x (vectors * lanes), or narrow_height x lanes for the last columns; blocks of k have
-    `depth` steps; below `direct` rows b is not packed. `packed` has room for a block of a panel, `edge` for a tile.
+    `depth` steps; below `direct` rows b is not packed. `packed` has room for a block of a panel and a vector, `edge`
+    for a tile.
     """
     shape = literals("multiply_rows", lanes, vectors, height, narrow_height, depth, direct)
     element = element_of("multiply_rows", packed)
@@ -289,7 +377,7 @@ def multiply_rows(context: Any, lanes: Any, vectors: Any, height: Any, narrow_he
         builder.call(function, operands)
         return context.get_dummy_value()
 
-    numbers = [types.int64] * 8
+    numbers = [types.int64] * 9
     return types.void(lanes, vectors, height, narrow_height, depth, direct, a, b, c, packed, edge, *numbers), generate
 
 

@@ -115,7 +115,8 @@ def test_empty(shape: tuple[int, ...], dtype: str) -> None:
 @pytest.mark.parametrize("right", ["rows", "columns"])
 def test_bits_do_not_depend_on_the_cuts(right: str, dtype: str) -> None:
     """Chunks that are a row, a tile, or anything; rows that are packed for and rows that are not."""
-    a, b = matrix((2, 40, 300), dtype), matrix((2, 300, 90), dtype, right, seed=1)
+    k = DEPTH + 88
+    a, b = matrix((2, 40, k), dtype), matrix((2, k, 90), dtype, right, seed=1)
     whole = multiply(a, b)
     for cuts in (tuple(range(1, 80)), (6, 12, 50), (1, 79), (41,)):
         assert multiply(a, b, cuts).tobytes() == whole.tobytes()
@@ -127,9 +128,10 @@ def test_bits_do_not_depend_on_the_cuts(right: str, dtype: str) -> None:
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("left", ["rows", "columns", "apart", "reversed", "repeated"])
 @pytest.mark.parametrize("right", ["rows", "columns", "apart"])
-@pytest.mark.parametrize("shape", [(50, 1, 300), (1, 70, 300), (9, 1, 5), (1, 1, 33)])
+@pytest.mark.parametrize("shape", [(50, 1, 600), (1, 70, 600), (9, 1, 5), (1, 1, 33), (1, 9000, 20)])
 def test_vectors(shape: tuple[int, int, int], right: str, left: str, dtype: str) -> None:
-    """One column or one row: dot products where both run along k, and the same bits for every cut."""
+    """One column or one row: dot products where both run along k, runs of memory where the matrix runs across it, and
+    the same bits for every cut."""
     m, n, k = shape
     a, b = matrix((2, m, k), dtype, left), matrix((2, k, n), dtype, right, seed=1)
     whole = multiply(a, b)
