@@ -14,7 +14,8 @@ import numpy as np
 
 from .errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError, StaticGraphError, VerificationError
 from .op import fitting_array, operands_message
-from .tensor import Tensor, describe_line, toposort
+from .ops.leaf import placeholder_op
+from .tensor import Tensor, build, describe_line, toposort
 from .types import Dim, Size, evaluate_size, learn_sizes, open_symbol, size_symbols
 
 Array = np.ndarray[Any, Any]
@@ -134,9 +135,12 @@ def _node_value(node: Tensor, values: dict[int, Array], sizes: Mapping[str, int]
         return node._state.read()
     check_guards(node, sizes)
     if node.op.ref is None:
-        known = {id(each): values[id(each)] for each in node.inputs}
+        # Expanded on inputs that have no history: construction looks through some ops, such as a reshape of a reshape,
+        # and would come out above the values that are known.
+        inputs = [build(placeholder_op, (), {"shape": each.shape, "dtype": each.dtype}) for each in node.inputs]
+        known = {id(new): values[id(each)] for new, each in zip(inputs, node.inputs)}
         assert node.op.expand is not None  # composites have one of the two
-        result = _run([node.op.expand(*node.inputs, **node.attrs)], known, sizes)[0]
+        result = _run([node.op.expand(*inputs, **node.attrs)], known, sizes)[0]
     else:
         result = _call_ref(node, [values[id(each)] for each in node.inputs], sizes)
     shape = tuple(_size_of(node, size, sizes) for size in node.shape)

@@ -142,3 +142,13 @@ def test_a_chain_of_ten_thousand_nodes(x: sg.Tensor) -> None:
     for number in range(10_000):
         y = sg.sin(y) if number % 2 else y + 1.0
     assert np.isfinite(sg.evaluate(y, {x: np.ones((1, 3), np.float32)})).all()
+
+
+def test_composites_of_inputs_that_construction_looks_through() -> None:
+    """The gradient of a pool reshapes its cotangent, which is a reshape itself: the two become one of what is above."""
+    x = sg.placeholder("x", ("n", 1, 4, 4))
+    y = sg.reshape(sg.max_pool2d(x, 2), (x.shape[0], -1))
+    value = np.arange(32.0, dtype="float32").reshape(2, 1, 4, 4)
+    slope = sg.evaluate(sg.grad(sg.sum(y * y), x), {x: value})
+    np.testing.assert_array_equal(slope[1, 0, 1::2, 1::2], 2 * value[1, 0, 1::2, 1::2])
+    assert np.count_nonzero(slope) == 8

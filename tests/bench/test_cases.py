@@ -92,6 +92,8 @@ def test_suites_are_those_that_are_promised() -> None:
     for name in ("softmax_grad", "log_softmax", "layer_norm_grad", "cross_entropy_grad"):
         assert labels(name) == ["4096x1024", "64x10"] and case_named(name).least == 1.3
     assert labels("matmul_relu") == ["64", "256", "512", "1024", "2048", "64x128x64"]
+    assert labels("conv3x3_grad") == ["32x16x32x32*32x16x3x3", "8x64x56x56*64x64x3x3"]
+    assert all(case.least == 1 for case in SUITES["conv"])
     assert case_named("transformer_step").least == 1.5 and case_named("call").within == 2.5e-6
     assert suite_of(case_named("call")) == "dispatch"
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..cases import COTANGENT, LEARNING_RATE, Array, Case, Setting
+from ..suites.conv import FORMULAS, padding_of
 from ..suites.elementwise import RATE, VOLATILITY
 from ..suites.models import HEADS, causal_mask
 from ..suites.rows import EPSILON
@@ -119,6 +121,17 @@ def _forms(jax: Any) -> Forms:
         h = jax.nn.relu(h @ w2 + b2)
         return cross_entropy(h @ w3 + b3, t)
 
+    def conv(x: Any, weight: Any, stride: int, padding: int) -> Any:
+        return jax.lax.conv_general_dilated(x, weight, (stride, stride), ((padding, padding), (padding, padding)))
+
+    def cnn(x: Any, t: Any, *state: Any) -> Any:
+        k1, b1, k2, b2, w3, b3, w4, b4 = state
+        h = jax.nn.relu(conv(x, k1, 1, 1) + b1[:, None, None])
+        h = jax.nn.relu(conv(h, k2, 1, 1) + b2[:, None, None])
+        h = jax.lax.reduce_window(h, -jnp.inf, jax.lax.max, (1, 1, 2, 2), (1, 1, 2, 2), "VALID")
+        h = jax.nn.relu(h.reshape(len(h), -1) @ w3 + b3)
+        return cross_entropy(h @ w4 + b4, t)
+
     def transformer(x: Any, target: Any, *state: Any) -> Any:
         g1, b1, w_in, b_in, w_out, b_out, g2, b2, w1, c1, w2, c2 = state
         n, length, width = x.shape
@@ -141,7 +154,8 @@ def _forms(jax: Any) -> Forms:
         "matmul": lambda a, b: a @ b, "matmul_relu": lambda a, b, bias: jax.nn.relu(a @ b + bias),
         **{f"{name}_{'all' if axis is None else axis}": _reduced(getattr(jnp, name), axis)
            for name in ("sum", "max", "var") for axis in (0, 1, None)},
-        "mlp_step": mlp, "transformer_step": transformer,
+        **{name: partial(conv, stride=stride, padding=padding_of(name)) for name, (_, stride) in FORMULAS.items()},
+        "mlp_step": mlp, "digits_cnn_step": cnn, "transformer_step": transformer,
     }
 
 

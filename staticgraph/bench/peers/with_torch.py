@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..cases import COTANGENT, LEARNING_RATE, Array, Case, Setting
+from ..suites.conv import FORMULAS, padding_of
 from ..suites.elementwise import RATE, VOLATILITY
 from ..suites.models import HEADS
 from ..suites.rows import EPSILON
@@ -123,6 +124,13 @@ def _forms(torch: Any) -> Forms:
         h = torch.relu(torch.addmm(b2, h, w2))
         return functional.cross_entropy(torch.addmm(b3, h, w3), t)
 
+    def cnn(x: Any, t: Any, *state: Any) -> Any:
+        k1, b1, k2, b2, w3, b3, w4, b4 = state
+        h = torch.relu(functional.conv2d(x, k1, b1, padding=1))
+        h = functional.max_pool2d(torch.relu(functional.conv2d(h, k2, b2, padding=1)), 2)
+        h = torch.relu(torch.addmm(b3, h.flatten(1), w3))
+        return functional.cross_entropy(torch.addmm(b4, h, w4), t)
+
     def transformer(x: Any, target: Any, *state: Any) -> Any:
         g1, b1, w_in, b_in, w_out, b_out, g2, b2, w1, c1, w2, c2 = state
         n, length, width = x.shape
@@ -145,8 +153,13 @@ def _forms(torch: Any) -> Forms:
         "max_0": lambda x: torch.amax(x, 0), "max_1": lambda x: torch.amax(x, 1), "max_all": torch.amax,
         "var_0": lambda x: torch.var(x, 0, correction=0), "var_1": lambda x: torch.var(x, 1, correction=0),
         "var_all": lambda x: torch.var(x, correction=0),
-        "mlp_step": mlp, "transformer_step": transformer,
+        **{name: _conv(functional.conv2d, stride, padding_of(name)) for name, (_, stride) in FORMULAS.items()},
+        "mlp_step": mlp, "digits_cnn_step": cnn, "transformer_step": transformer,
     }
+
+
+def _conv(function: Callable[..., Any], stride: int, padding: int) -> Callable[[Any, Any], Any]:
+    return lambda x, weight: function(x, weight, stride=stride, padding=padding)
 
 
 PEERS: tuple[Peer, ...] = (Torch(), TorchCompile())

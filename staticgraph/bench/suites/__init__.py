@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..cases import Case
-from . import dispatch, elementwise, matmul, models, reductions, rows
+from . import conv, dispatch, elementwise, matmul, models, reductions, rows
 
 SUITES: dict[str, tuple[Case, ...]] = {
     "elementwise": elementwise.CASES,
     "reductions": reductions.CASES,
     "rows": rows.CASES,
     "matmul": matmul.CASES,
+    "conv": conv.CASES,
     "models": models.CASES,
     "dispatch": dispatch.CASES,
 }

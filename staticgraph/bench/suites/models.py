@@ -50,6 +50,28 @@ def _mlp_flops(sizes: Sizes) -> int:
     return 2 * sizes["n"] * (3 * weights - first)
 
 
+def cnn_loss(x: sg.Tensor, t: sg.Tensor, *state: sg.Tensor) -> tuple[sg.Tensor]:
+    """Two convolutions of 3 x 3, the largest of each 2 x 2, and two layers."""
+    k1, b1, k2, b2, w3, b3, w4, b4 = state
+    h = sg.nn.relu(sg.conv2d(x, k1, b1, padding=1))
+    h = sg.max_pool2d(sg.nn.relu(sg.conv2d(h, k2, b2, padding=1)), 2)
+    h = sg.nn.relu(sg.reshape(h, (x.shape[0], -1)) @ w3 + b3)
+    return (sg.nn.cross_entropy(h @ w4 + b4, t, reduction="mean"),)
+
+
+def _cnn_flops(sizes: Sizes) -> int:
+    """As of the MLP: the first layer needs no gradient of the images."""
+    pixels = sizes["side"] ** 2
+    first, second = 9 * sizes["first"] * pixels, 9 * sizes["first"] * sizes["second"] * pixels
+    dense = sizes["flat"] * sizes["hidden"] + sizes["hidden"] * sizes["classes"]
+    return 2 * sizes["n"] * (2 * first + 3 * second + 3 * dense)
+
+
+def _cnn(n: int, side: int, first: int, second: int, hidden: int) -> Sizes:
+    return {"n": n, "side": side, "first": first, "second": second, "flat": second * (side // 2) ** 2,
+            "hidden": hidden, "classes": 10}
+
+
 def causal_mask(length: int) -> Array:
     """Zero where a position may look, else a number that softmax makes zero of."""
     return np.triu(np.full((length, length), MASKED, np.float32), 1)
@@ -99,6 +121,13 @@ CASES = (
          graph=mlp_loss, numpy=numpy_mlp_step, flops=_mlp_flops, tolerance=1e-3, least=LEAST,
          settings=(Setting("64", {"n": 64, "inputs": 64, "first": 128, "second": 64, "classes": 10}),),
          tiny={"n": 5, "inputs": 7, "first": 8, "second": 6, "classes": 10}),
+    Case("digits_cnn_step", "CNN of the digits: conv 16, conv 32, pool, 64, 10; batch 64",
+         inputs={"x": Data(("n", 1, "side", "side")), "t": Data(("n",), below=10)},
+         state={"k1": Data(("first", 1, 3, 3), 0.3), "b1": Data(("first",), 0.1),
+                "k2": Data(("second", "first", 3, 3), 0.1), "b2": Data(("second",), 0.1),
+                **_layer("w3", "b3", "flat", "hidden"), **_layer("w4", "b4", "hidden", "classes")},
+         graph=cnn_loss, numpy=None, flops=_cnn_flops, tolerance=1e-3, least=LEAST,
+         settings=(Setting("64", _cnn(64, 8, 16, 32, 64)),), tiny=_cnn(3, 4, 2, 3, 5)),
     Case("transformer_step", "transformer block: d 64, 4 heads, 16 sequences of 64",
          inputs={"x": _tokens, "target": _tokens},
          state={**_norm("1"), **_layer("w_in", "b_in", "width", "three"), **_layer("w_out", "b_out", "width", "width"),
