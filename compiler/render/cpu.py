@@ -38,6 +38,7 @@ from ..kernel_ir import (
 )
 from ..statements import WORD
 from .cpu_lanes import render_lanes
+from .cpu_narrow import is_narrow, render_narrow
 from .cpu_text import (
     Writer,
     accumulate,
@@ -53,6 +54,9 @@ from .cpu_text import (
 )
 
 BLOCK = 512
+UNROLLED, VECTORISED = 12, 128
+"""Loops of up to so many elements are better unrolled, and from so many on LLVM vectorises them first."""
+
 STRIP = 64
 """What a vector loop takes at a time. The elements left over are a block of their own: added one by one to the sum of
 all others they would each round at its size."""
@@ -87,6 +91,9 @@ def _render_single(writer: Writer, section: Section, lanes: str) -> None:
     _statements(writer, section.prelude)
     if lanes == "parallel":
         render_lanes(writer, section)
+        return
+    if is_narrow(section):
+        render_narrow(writer, section)
         return
     _point_loop(writer, section, "start", "stop")
 
@@ -177,6 +184,7 @@ def _statement(writer: Writer, statement: Statement) -> None:
 
 
 def _range(extent: str, order: str) -> str:
+    extent = _kept_loop(extent)
     return f"range({extent} - 1, -1, -1)" if order == "backward" else f"range({extent})"
 
 
@@ -195,6 +203,12 @@ def _render_scan(writer: Writer, scan: Scan) -> None:
 
 # Reductions along a row.
 
+def _kept_loop(extent: str) -> str:
+    """The extent of a loop along a row, so that LLVM leaves it a loop: it turns short ones of known length into a line
+    of statements before it looks for what vectorises, and then there is nothing."""
+    return f"opaque({extent})" if extent.isdigit() and UNROLLED < int(extent) < VECTORISED else extent
+
+
 def _is_one_block(extent: str) -> bool:
     """Whether so many elements are added up at once: then there is nothing to join."""
     return extent.isdigit() and (int(extent) < STRIP or (int(extent) <= BLOCK and int(extent) % STRIP == 0))
@@ -204,6 +218,10 @@ def _render_reduce(writer: Writer, reduce: Reduce) -> None:
     compensated = any(is_compensated(result) for result in reduce.results)
     index, extent = reduce.loops[-1]
     blocked = compensated and not (len(reduce.loops) == 1 and _is_one_block(extent))
+    extent = _kept_loop(extent)
+    if blocked and not extent.isidentifier() and not extent.isdigit():
+        writer.line(f"{index}_size = {extent}")
+        extent = f"{index}_size"
     for result in reduce.results:
         writer.line(f"{accumulator(result)} = {start_value(result)}")
         if result.op in ("argmax", "argmin"):

@@ -5,6 +5,7 @@ as the first cache allows: a processor fetches ahead along long runs of memory, 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 
@@ -30,12 +31,16 @@ ROWS_AT_ONCE, SHORT_BODY = 4, 8
 """Rows added in one pass over the lanes, where there is little to compute: the sums are then loaded and stored a fourth
 as often, and as many runs of memory are fetched ahead at the same time."""
 
+DEAR = re.compile(r"\b(exp2?|expm1|log|log1p|log2|log10|sin|cos|tan|a?sinh|a?cosh|a?tanh|asin|acos|atan|atan2|erfc?|"
+                  r"sigmoid|softplus|logaddexp|power|hypot)\(")
+"""Calls of elementary functions: much code, and slow enough to hide what moves memory."""
+
 LOCAL_BYTES = 24 * 1024
 MOST_LANES, FEWEST_LANES = 2048, 128
 
 
 def render_lanes(writer: Writer, section: Section) -> None:
-    arrays = _lane_arrays(section.body)
+    arrays = lane_arrays(section.body)
     lanes = _lane_count(arrays.values())
     for name, dtype in arrays.items():
         writer.line(f"{name} = local_{dtype}({lanes})")
@@ -49,7 +54,7 @@ def render_lanes(writer: Writer, section: Section) -> None:
         else:
             writer.line("first = point")
         writer.line(f"width = min(min(stop - point, {lane_axis.extent} - first), {lanes})")
-        _Lanes(writer, frozenset(arrays), lane_axis.name).body(section.body)
+        Lanes(writer, frozenset(arrays), lane_axis.name).body(section.body)
         writer.line("point += width")
 
 
@@ -59,7 +64,7 @@ def _lane_count(dtypes: Iterable[str]) -> int:
     return max(FEWEST_LANES, min(MOST_LANES, 1 << max(0, room.bit_length() - 1)))
 
 
-def _lane_arrays(body: Sequence[Statement]) -> dict[str, str]:
+def lane_arrays(body: Sequence[Statement]) -> dict[str, str]:
     """Names that live as long as a tile of columns, with their dtypes: one array of lanes for each."""
     arrays: dict[str, str] = {}
     for statement in body:
@@ -72,13 +77,19 @@ def _lane_arrays(body: Sequence[Statement]) -> dict[str, str]:
                 arrays[result.name] = result.dtype
                 if result.op in ("argmax", "argmin"):
                     arrays[f"{result.name}_best"] = result.term_dtype
-                if is_compensated(result):
+                if is_compensated(result) and not is_short(statement):
                     arrays[f"{result.name}_part"] = result.dtype
                     arrays[f"{result.name}_error"] = result.dtype
     return arrays
 
 
-class _Lanes:
+def is_short(statement: Reduce) -> bool:
+    """Is all that is reduced a single block? Then there is nothing to join."""
+    return all(extent.isdigit() for _, extent in statement.loops) and math.prod(
+        int(extent) for _, extent in statement.loops) <= COLUMN_BLOCK
+
+
+class Lanes:
     """Writes statements for all lanes of a tile, the lane running innermost. Statements that follow each other share
     one loop over the lanes: `lane` opens it where none is open, `close` ends it."""
 
@@ -101,11 +112,17 @@ class _Lanes:
     def close(self) -> None:
         if self.opened is None:
             return
-        inside = self.writer.lines[self.opened:]
+        axis, inside = self.opened - 1, self.writer.lines[self.opened:]
+        loop = self.writer.lines[axis - 1]
+        self.writer.lines[axis - 1] = loop.replace("range(width)", f"range({self.bound(inside)})")
         if not any(re.search(rf"\b{self.axis}\b", line) for line in inside):
-            del self.writer.lines[self.opened - 1]
+            del self.writer.lines[axis]
         self.writer.depth -= 1
         self.opened = None
+
+    def bound(self, inside: Sequence[str]) -> str:
+        """How many lanes a loop of these lines goes through."""
+        return "width"
 
     def body(self, body: Sequence[Statement]) -> None:
         for statement in body:
@@ -144,7 +161,7 @@ class _Lanes:
         self.writer.depth = depth
 
     def reduce(self, statement: Reduce) -> None:
-        sums = [result for result in statement.results if is_compensated(result)]
+        sums = [] if is_short(statement) else [result for result in statement.results if is_compensated(result)]
         self.lane()
         for result in statement.results:
             self.writer.line(f"{accumulator(result)}[lane] = {start_value(result)}")
@@ -173,7 +190,7 @@ class _Lanes:
             begin, end = f"{index}_block", f"min({index}_block + {COLUMN_BLOCK}, {extent})"
         else:
             begin, end = "0", str(extent)
-        if self.several_rows(statement, sums):
+        if self.several_rows(statement):
             writer.line(f"{index}_stop = {end}")
             writer.line(f"{index}_rest = {begin} + ({index}_stop - {begin}) // {ROWS_AT_ONCE} * {ROWS_AT_ONCE}")
             writer.line(f"for {index}_first in range({begin}, {index}_rest, {ROWS_AT_ONCE}):")
@@ -195,12 +212,13 @@ class _Lanes:
             writer.line(f"{result.name}_part[lane] = {start_value(result)}")
         self.close()
 
-    def several_rows(self, statement: Reduce, sums: Sequence[Result]) -> bool:
+    def several_rows(self, statement: Reduce) -> bool:
         """Whether a pass over the lanes takes several rows."""
         extent = statement.loops[-1][1]
         enough = not str(extent).isdigit() or int(extent) >= 2 * ROWS_AT_ONCE
         simple = all(isinstance(each, Let) for each in statement.body) and len(statement.body) <= SHORT_BODY
-        return enough and simple and len(sums) == len(statement.results)
+        simple = simple and not any(DEAR.search(each.expr) for each in statement.body if isinstance(each, Let))
+        return enough and simple and not any(result.position for result in statement.results)
 
     def row(self, statement: Reduce) -> None:
         """One row of a tile, inside of the loop over its lanes."""
@@ -208,4 +226,5 @@ class _Lanes:
         for result in statement.results:
             fixed = Result(result.name, result.dtype, result.op, self.fix(result.expr), result.term_dtype,
                            result.position)
-            accumulate(self.writer, fixed, "_part" if is_compensated(result) else "", "[lane]")
+            part = "_part" if is_compensated(result) and not is_short(statement) else ""
+            accumulate(self.writer, fixed, part, "[lane]")

@@ -216,3 +216,13 @@ def fail(context: Any, status: Any, check: Any, value: Any, size: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 4), generate
+
+
+@intrinsic
+def opaque(context: Any, value: Any) -> Any:
+    """The integer, as one that the compiler does not know."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.asm(ir.FunctionType(INT64, [INT64]), "", "=r,0", arguments, False)
+
+    return types.int64(types.int64), generate

@@ -1,0 +1,190 @@
+"""Narrow rows: a tile of neighbouring rows is turned on its side and worked on as columns are.
+
+A row of ten elements does not fill a vector, and its loops cost more to enter than to run: with an exponential in them
+ten times what long rows cost an element. So the elements of some dozen rows are copied into arrays on the stack in
+which the same element of all rows lies together, the statements of the row run for all of them at once, the row's
+number innermost, and what they store is copied back. Only where a loop over the row calls an elementary function, or
+would spend its time on what is left beyond whole vectors: the copies cost more than a sum of the row without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..indices import canonical, split_load
+from ..kernel_ir import Let, Map, Pointer, Reduce, Section, Statement, Store
+from ..statements import WORD, everything, texts, written
+from .cpu_lanes import DEAR, Lanes, lane_arrays
+from .cpu_text import Writer
+
+NARROWEST, WIDEST = 4, 120
+"""Elements of a row."""
+
+RAGGED, MOST_RAGGED = 12, 48
+
+MOST_ROWS, FEWEST_ROWS, VECTOR = 64, 16, 16
+TILE_BYTES = 32 * 1024
+"""Rows of a tile: as many as half of a first cache holds. Lanes are computed by whole vectors, also the last ones."""
+
+Key = tuple[str, tuple[tuple[str, ...], ...]]
+"""A place in memory as a function of row and element: pointer and index."""
+
+
+@dataclass
+class _Tile:
+    """The elements of some rows of one place, side by side for each position in the row."""
+
+    name: str
+    dtype: str
+    index: str
+    pointer: str
+    comes_in: bool
+    goes_out: bool = False
+
+
+def is_narrow(section: Section) -> bool:
+    """Is this a program of short rows of known length, which its loops go through one element after the other?"""
+    loops = list(_loops(section.body))
+    if len(section.axes) != 1 or not loops or len(set(loops)) != 1:
+        return False
+    (_, extent), = set(loops)
+    if not extent.isdigit() or not NARROWEST <= int(extent) <= WIDEST:
+        return False
+    inside = [text for loop in section.body if isinstance(loop, Map | Reduce)
+              for each in loop.body for text in texts(each)]
+    dear = _is_ragged(section, int(extent)) or any(DEAR.search(text) for text in inside)
+    return dear and _tiles(section) is not None
+
+
+def _is_ragged(section: Section, length: int) -> bool:
+    """Are there so many elements beyond whole vectors that a loop over them costs more than the copies?"""
+    results = [result for each in section.body if isinstance(each, Reduce) for result in each.results]
+    most = MOST_RAGGED if any(result.op in ("max", "min") for result in results) else VECTOR if results else 0
+    return length % 8 != 0 and RAGGED < length < most
+
+
+def render_narrow(writer: Writer, section: Section) -> None:
+    """The loop over tiles of rows; parameters and prelude are written already."""
+    tiles = _tiles(section)
+    assert tiles is not None
+    (axis,) = section.axes
+    index, extent = next(_loops(section.body))
+    length = int(extent)
+    arrays = lane_arrays(section.body)
+    lanes = _row_count([*arrays.values(), *[tile.dtype for tile in tiles.values()] * length])
+    for name, dtype in arrays.items():
+        writer.line(f"{name} = local_{dtype}({lanes})")
+    for tile in tiles.values():
+        writer.line(f"{tile.name} = local_{tile.dtype}({lanes * length})")
+    writer.line(f"for first in range(start, stop, {lanes}):")
+    with writer:
+        writer.line(f"width = min(stop - first, {lanes})")
+        writer.line(f"padded = (width + {VECTOR - 1}) & -{VECTOR}")
+        place = f"{index} * {lanes} + lane"
+        for tile in tiles.values():
+            if tile.comes_in:
+                _copy(writer, axis.name, (index, extent), f"{tile.name}[{place}] = {tile.pointer}[{tile.index}]")
+        outside = frozenset(each.name for each in section.parameters if isinstance(each, Pointer)) | {axis.name, "fail"}
+        _Rows(writer, frozenset(arrays), axis.name, outside).body(_on_tiles(section.body, tiles, place))
+        for tile in tiles.values():
+            if tile.goes_out:
+                _copy(writer, axis.name, (index, extent), f"{tile.pointer}[{tile.index}] = {tile.name}[{place}]")
+
+
+def _loops(body: Sequence[Statement]) -> Iterator[tuple[str, str]]:
+    """Index and extent of every loop over the row, nested ones as something that no row has."""
+    for each in body:
+        if isinstance(each, Map):
+            yield (each.index, each.extent) if each.order == "any" else ("", "")
+            yield from _loops(each.body)
+        elif isinstance(each, Reduce):
+            yield each.loops[0] if len(each.loops) == 1 and each.window is None else ("", "")
+
+
+def _row_count(dtypes: Sequence[str]) -> int:
+    room = TILE_BYTES // sum(np.dtype(dtype).itemsize for dtype in dtypes)
+    return max(FEWEST_ROWS, min(MOST_ROWS, 1 << max(0, room.bit_length() - 1)))
+
+
+def _tiles(section: Section) -> dict[Key, _Tile] | None:
+    """The places that the loops go through; None where rows cannot be turned: something is stored that is also
+    accessed elsewhere, or in no order of rows and elements."""
+    (axis,), (index, _) = section.axes, next(_loops(section.body))
+    dtypes = {each.name: each.dtype for each in section.parameters if isinstance(each, Pointer)}
+    known = {axis.name, index, *(each.name for each in section.parameters if not isinstance(each, Pointer))}
+    stored = written(section.body)
+    tiles: dict[Key, _Tile] = {}
+    for statement, is_inside in _with_place(section.body):
+        access = _access(statement)
+        if access is None:
+            if any("[" in text for text in texts(statement)):
+                return None
+            continue
+        pointer, where = access
+        words = set(WORD.findall(where))
+        if not is_inside or not {axis.name, index} <= words <= known:
+            if pointer in stored and (is_inside or isinstance(statement, Let) or any(
+                    key[0] == pointer for key in tiles)):
+                return None
+            continue
+        key = pointer, canonical(where)
+        if pointer in stored and any(other[0] == pointer and other != key for other in tiles):
+            return None
+        tile = tiles.setdefault(key, _Tile(f"{pointer}_tile{len(tiles)}", dtypes[pointer], where, pointer,
+                                           isinstance(statement, Let)))
+        tile.goes_out |= isinstance(statement, Store)
+    return tiles
+
+
+def _with_place(body: Sequence[Statement]) -> Iterator[tuple[Statement, bool]]:
+    """All statements, with whether they are inside of a loop over the row."""
+    for each in body:
+        yield each, False
+        if isinstance(each, Map | Reduce):
+            yield from ((inner, True) for inner in everything(each.body))
+
+
+def _access(statement: Statement) -> tuple[str, str] | None:
+    if isinstance(statement, Store):
+        return None if "[" in statement.index + statement.expr else (statement.pointer, statement.index)
+    return split_load(statement.expr) if isinstance(statement, Let) else None
+
+
+def _on_tiles(body: Sequence[Statement], tiles: dict[Key, _Tile], place: str) -> list[Statement]:
+    """The statements with tiles in the place of memory."""
+    moved: list[Statement] = []
+    for each in body:
+        access = _access(each)
+        tile = tiles.get((access[0], canonical(access[1]))) if access is not None else None
+        if isinstance(each, Map | Reduce):
+            moved.append(replace(each, body=tuple(_on_tiles(each.body, tiles, place))))
+        elif tile is not None and isinstance(each, Let):
+            moved.append(replace(each, expr=f"{tile.name}[{place}]"))
+        elif tile is not None and isinstance(each, Store):
+            moved.append(Store(tile.name, place, each.expr))
+        else:
+            moved.append(each)
+    return moved
+
+
+def _copy(writer: Writer, axis: str, loop: tuple[str, str], move: str) -> None:
+    writer.line("for lane in range(width):")
+    with writer:
+        writer.line(f"{axis} = first + lane")
+        writer.line(f"for {loop[0]} in range({loop[1]}):")
+        with writer:
+            writer.line(move)
+
+
+class _Rows(Lanes):
+    """Lanes that no memory depends on are computed up to a whole vector: nothing reads those past the last row."""
+
+    def __init__(self, writer: Writer, arrays: frozenset[str], axis: str, outside: frozenset[str]) -> None:
+        super().__init__(writer, arrays, axis)
+        self.outside = outside
+
+    def bound(self, inside: Sequence[str]) -> str:
+        return "width" if any(word in self.outside for line in inside for word in WORD.findall(line)) else "padded"
