@@ -57,10 +57,6 @@ PASSES: tuple[tuple[str, GraphPass], ...] = (
 ONLY_ON = {"absorb": "cuda"}
 """Passes for one device."""
 
-OPTIONS: dict[str, Any] = {"stabilise": True, "results": "host", "tf32": False}
-"""Known options with their defaults. `results` says where the runtime leaves them: "host" | "device". `tf32`: float32
-products on a GPU may round their factors to 10 bits of mantissa, which its tensor cores multiply many times faster."""
-
 
 @dataclass(eq=False)
 class Compilation:

@@ -1,12 +1,13 @@
-"""The object cache: machine code on disk, addressed by what it was made from.
+"""The cache: machine code and programs on disk, addressed by what they were made from.
 
-An entry is one file, ``k_<key>.obj``:
+An entry is one file, ``k_<key>.obj`` (a kernel) or ``p_<key>.program``:
 
     magic (8 bytes) | sha256 of all that follows (32) | length of the header (4, little endian) | header | payload
 
-where the header is JSON and the payload raw object code. Machine code is executed, so nothing is taken on trust: the
-folder and the entry must belong to this user and be writable by nobody else, symbolic links are refused, the checksum
-must match and the header must name the key. Whatever fails one of these is a miss, and the next write replaces it.
+where the header is JSON and the payload raw object code, or the text and the arrays of a program. What is read is run,
+so nothing is taken on trust: the folder and the entry must belong to this user and be writable by nobody else, symbolic
+links are refused, the checksum must match and the header must name the key. Whatever fails one of these is a miss, and
+the next write replaces it.
 
 The cache is never allowed to hurt: entries appear under their name only when they are complete (os.replace), readers
 and writers in other processes need no locks, and a folder that is read-only, full or gone costs nothing but time.
@@ -19,11 +20,9 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 import stat
 import struct
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -64,6 +63,11 @@ class Info:
     entries: int
     nbytes: int
     remark: str = ""
+    programs: int = 0
+
+
+OBJECTS, PROGRAMS = ("k_", ".obj"), ("p_", ".program")
+OWN_PREFIXES = (OBJECTS[0], PROGRAMS[0])
 
 
 class Cache:
@@ -74,23 +78,39 @@ class Cache:
         self.remark = remark
         self._pruned = False
 
-    def read(self, key: str) -> Entry:
+    def read(self, key: str, kind: tuple[str, str] = OBJECTS) -> Entry:
         """The entry of a key; CacheMiss where there is none that can be trusted."""
         if self.folder is None:
             raise CacheMiss(self.remark)
         try:
-            return _decode(_read_own_file(self.folder / f"k_{key}.obj"), key)
+            return _decode(_read_own_file(self.folder / key.join(kind)), key)
         except FileNotFoundError:
             raise CacheMiss("no entry") from None
         except OSError as error:
             raise CacheMiss(f"entry unreadable: {error.strerror or error}") from None
 
-    def write(self, key: str, header: Mapping[str, Any], payload: bytes) -> str:
+    def read_program(self, key: str) -> tuple[str, bytes]:
+        """Text and arrays of a program; CacheMiss where there is none that can be trusted."""
+        entry = self.read(key, PROGRAMS)
+        length = entry.header.get("text")
+        if not isinstance(length, int) or not 0 <= length <= len(entry.payload):
+            raise CacheMiss("entry damaged: its text has no length")
+        try:
+            return entry.payload[:length].decode(), entry.payload[length:]
+        except UnicodeDecodeError:
+            raise CacheMiss("entry damaged: its text is unreadable") from None
+
+    def write_program(self, key: str, text: str, content: bytes) -> str:
+        """Keep a program. Returns why it could not be kept, or nothing."""
+        encoded = text.encode()
+        return self.write(key, {"text": len(encoded)}, encoded + content, PROGRAMS)
+
+    def write(self, key: str, header: Mapping[str, Any], payload: bytes, kind: tuple[str, str] = OBJECTS) -> str:
         """Keep an entry. Returns why it could not be kept, or nothing."""
         if not self._pruned:     # once for each process that adds something
             self._pruned = True
             self.prune(LIMIT_BYTES)
-        return self._replace(f"k_{key}.obj", _encode({**header, "key": key}, payload))
+        return self._replace(key.join(kind), _encode({**header, "key": key}, payload))
 
     def write_text(self, key: str, text: str, suffix: str = ".py") -> str:
         """Keep the source of a kernel for tracebacks and `inspect`, or its assembly for people; it is never read back.
@@ -102,6 +122,8 @@ class Cache:
     def _replace(self, name: str, content: bytes) -> str:
         if self.folder is None:
             return self.remark
+        import tempfile     # here, and not above: only who writes needs it, and a warm start does not
+
         temporary = ""
         try:
             descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=self.folder)
@@ -118,16 +140,17 @@ class Cache:
     def _files(self) -> Iterator[os.DirEntry[str]]:
         if self.folder is not None:
             with contextlib.suppress(OSError), os.scandir(self.folder) as found:
-                yield from (each for each in found if each.name.startswith(("k_", ".new-")))
+                yield from (each for each in found if each.name.startswith((*OWN_PREFIXES, ".new-")))
 
     def info(self) -> Info:
         """How much is kept, and where."""
-        entries = nbytes = 0
+        entries = programs = nbytes = 0
         for each in self._files():
             with contextlib.suppress(OSError):
                 nbytes += each.stat(follow_symlinks=False).st_size
-                entries += each.name.endswith(".obj")
-        return Info(self.folder, entries, nbytes, self.remark)
+                entries += each.name.endswith(OBJECTS[1])
+                programs += each.name.endswith(PROGRAMS[1])
+        return Info(self.folder, entries, nbytes, self.remark, programs)
 
     def prune(self, limit: int) -> None:
         """Where more than `limit` bytes are kept, remove the oldest until half of that is left."""
@@ -153,9 +176,9 @@ class Cache:
         for each in list(self._files()):
             with contextlib.suppress(OSError):
                 modified = each.stat(follow_symlinks=False).st_mtime
-                if each.name.startswith("k_") or modified < time.time() - ABANDONED_AFTER:
+                if each.name.startswith(OWN_PREFIXES) or modified < time.time() - ABANDONED_AFTER:
                     os.unlink(each.path)
-                    removed += each.name.endswith(".obj")
+                    removed += each.name.endswith((OBJECTS[1], PROGRAMS[1]))
         return removed
 
 
@@ -227,6 +250,8 @@ def _claim(folder: Path) -> str:
 
 def _private_folder(remark: str) -> Cache:
     """A folder for this process alone, gone with it."""
+    import tempfile
+
     try:
         folder = tempfile.mkdtemp(prefix="staticgraph-")
     except OSError as error:
@@ -237,6 +262,8 @@ def _private_folder(remark: str) -> Cache:
 
 def _remove_private(folder: str, owner: int) -> None:
     if os.getpid() == owner:     # a forked child runs the parent's exit handlers too
+        import shutil
+
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -48,7 +48,9 @@ def load(program: Program, storages: Sequence[VariableStorage] = (), index: int 
 
 
 class Executable(ABC):
-    """A compiled graph: call it with arrays, by position or by name."""
+    """A compiled graph: call it with arrays, by position or by name. `account` says where its program came from."""
+
+    account = ""
 
     def __init__(self, program: Program, storages: Sequence[VariableStorage]) -> None:
         _check_storages(program, storages)

@@ -6,10 +6,11 @@ are in a real call. Times are medians. Variables are put back as they were, so p
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from staticgraph.compiler.program import Program
 from staticgraph.types import evaluate_size
@@ -85,7 +86,7 @@ def rows(program: Program, sizes: Mapping[str, int], times: Sequence[Sequence[fl
     def row(number: int) -> StepProfile:
         step = program.steps[number]
         note = program.notes[step.note]
-        return StepProfile(program.kernels[step.kernel].name, note.title, note.lines, statistics.median(times[number]),
+        return StepProfile(program.kernels[step.kernel].name, note.title, note.lines, float(np.median(times[number])),
                            evaluate_size(note.bytes_moved, sizes), evaluate_size(note.flops, sizes))
 
     return tuple(row(number) for number in range(len(program.steps)))

@@ -51,14 +51,16 @@ class Loaded(Protocol):
     def reason(self) -> str: ...
 
 
-def explain(program: Program, kernels: Sequence[Loaded], memory: Memory, machine: str) -> str:
-    """Words and tables: passes, kernels, steps, buffers, memory. `machine` is a line about what it runs on."""
+def explain(program: Program, kernels: Sequence[Loaded], memory: Memory, machine: str, account: str = "") -> str:
+    """Words and tables: passes, kernels, steps, buffers, memory. `machine` is a line about what it runs on, `account`
+    one about where the program came from."""
     milliseconds = sum(kernel.milliseconds for kernel in kernels)
     compiled = sum(kernel.origin == "compiled" for kernel in kernels)
+    came = f"\nprogram: {account}" if account else ""
     parts = [
         f"{_count(len(program.inputs), 'input')}, {_count(len(program.outputs), 'output')} and "
         f"{_count(len(program.variables), 'variable')} on {program.device}: {_count(len(program.steps), 'step')} with "
-        f"{_count(len(kernels), 'kernel')}, {compiled} of them compiled, ready after {milliseconds:.1f} ms",
+        f"{_count(len(kernels), 'kernel')}, {compiled} of them compiled, ready after {milliseconds:.1f} ms{came}",
         section("passes", ("name", "nodes", "ms", "remarks"), (
             (each.name, f"{each.nodes_before} -> {each.nodes_after}", f"{each.seconds * 1e3:.1f}",
              "; ".join(each.remarks)) for each in program.passes)),

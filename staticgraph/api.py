@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from .types import provably_different
 
 if TYPE_CHECKING:
     from .compiler.pipeline import Compilation
+    from .compiler.program import Program
     from .compiler.target import Target
     from .runtime.cuda.exchange import DeviceArray
     from .runtime.devices import DeviceInfo
@@ -62,11 +65,65 @@ def compile(inputs: Sequence[Tensor] | Tensor, outputs: Any = (), *, updates: An
     checked = check_options(options)
     if checked["results"] == "device" and kind == "cpu":
         raise ArgumentError("compile: option 'results' is 'device' on CUDA only; on the CPU results are NumPy arrays")
-    compilation = _run_compiler(inputs, outputs, updates, _target(kind, index), checked)
+    flat, structure = flatten_outputs(outputs)
+    request = _Request(check_inputs(inputs), flat, advancing(flat, check_updates(updates)), _target(kind, index),
+                       checked, structure)
+    program, variables, account = _recall_or_compile(request)
+    storages = [node._state for node in variables]
+    executable = load(program, [state for state in storages if isinstance(state, VariableState)], index,
+                      checked["results"])
+    executable.account = account
+    return executable
+
+
+class _Request(NamedTuple):
+    """What the compiler is given, checked."""
+
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+    updates: dict[Tensor, Tensor]
+    target: Target
+    options: dict[str, Any]
+    structure: tuple[Any, ...]
+
+
+def _recall_or_compile(request: _Request) -> tuple[Program, Sequence[Tensor], str]:
+    """The program, its variables, and where it came from: one that was compiled before for this very graph is read back
+    from the cache, without any pass of the compiler; another is compiled and kept."""
+    from .compiler import graph_key, program_text
+    from .compiler.record import output_names
+    from .runtime import cache
+
+    start, store, reason = time.perf_counter(), cache.current(), _why_not_recalled()
+    key = None
+    if not reason:
+        try:
+            key = graph_key.graph_key(request.inputs, request.outputs, request.updates, request.target, request.options,
+                                      output_names(request.outputs, request.structure), request.structure[0])
+            text, content = store.read_program(key.digest)
+            program, numbers = program_text.read(text, content, key.lines, request.structure)
+            variables = [key.variables[number] for number in numbers]
+            return program, variables, f"from the cache in {(time.perf_counter() - start) * 1e3:.1f} ms"
+        except (cache.CacheMiss, graph_key.Unkeyed, program_text.Unreadable, IndexError) as miss:
+            reason = str(miss)
+    compilation = _compile(request)
     assert compilation.program is not None
-    storages = [node._state for node in compilation.variables]
-    return load(compilation.program, [state for state in storages if isinstance(state, VariableState)], index,
-                checked["results"])
+    account = f"compiled in {(time.perf_counter() - start) * 1e3:.1f} ms, because: {reason}"
+    if key is not None:
+        numbers = [next(number for number, node in enumerate(key.variables) if node is variable)
+                   for variable in compilation.variables]
+        try:
+            kept = store.write_program(key.digest, *program_text.write(compilation.program, key.lines, numbers))
+        except program_text.Unwritable as error:
+            kept = f"not kept: {error}"
+        account += f"; {kept}" if kept and kept != reason else ""
+    return compilation.program, compilation.variables, account
+
+
+def _why_not_recalled() -> str:
+    """Who wants to see the passes at work wants them to run."""
+    names = ("STATICGRAPH_VERIFY", "STATICGRAPH_DEBUG", "STATICGRAPH_DUMP")
+    return next((f"{name} is set" for name in names if os.environ.get(name, "0") not in ("", "0")), "")
 
 
 def compile_only(inputs: Sequence[Tensor] | Tensor, outputs: Any = (), *, updates: Any = None, device: str = "cpu",
@@ -77,16 +134,15 @@ def compile_only(inputs: Sequence[Tensor] | Tensor, outputs: Any = (), *, update
 
     kind, _ = parse_device(device)
     target = cuda_target() if kind == "cuda" else _target(kind, 0)
-    return _run_compiler(inputs, outputs, updates, target, check_options(options))
+    flat, structure = flatten_outputs(outputs)
+    return _compile(_Request(check_inputs(inputs), flat, advancing(flat, check_updates(updates)), target,
+                             check_options(options), structure))
 
 
-def _run_compiler(inputs: Sequence[Tensor] | Tensor, outputs: Any, updates: Any, target: Target,
-                  options: dict[str, Any]) -> Compilation:
+def _compile(request: _Request) -> Compilation:
     from .compiler.pipeline import Compilation, compile_graph
 
-    flat, structure = flatten_outputs(outputs)
-    compilation = Compilation(check_inputs(inputs), flat, advancing(flat, check_updates(updates)), target, options,
-                              structure)
+    compilation = Compilation(*request)
     compile_graph(compilation)
     return compilation
 
@@ -203,7 +259,7 @@ def _checked_update(variable: Tensor, value: Tensor) -> Tensor:
 
 def check_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
     """Known options with their defaults filled in."""
-    from .compiler.pipeline import OPTIONS
+    from .compiler.options import OPTIONS
 
     if not isinstance(options, Mapping | None):
         raise ArgumentError(f"compile: options are a mapping of names to values, got {type(options).__name__}")

@@ -166,7 +166,7 @@ class CpuExecutable(Executable):
 
     def explain(self) -> str:
         """What was compiled, and how: passes, kernels, steps, buffers and memory."""
-        return explain(self._program, self._kernels, self.memory, f"threads: {thread_count()}")
+        return explain(self._program, self._kernels, self.memory, f"threads: {thread_count()}", self.account)
 
     @property
     def memory(self) -> Memory:

@@ -344,7 +344,7 @@ class CudaExecutable(Executable):
         capability = "{}.{}".format(*device.compute_capability)
         return explain(self._program, self._kernels, self.memory,
                        f"device: cuda:{device.index}, {device.name}, compute capability {capability}"
-                       f"{self._explain_libraries()}")
+                       f"{self._explain_libraries()}", self.account)
 
     def _explain_libraries(self) -> str:
         """What took the place of kernels in the last call."""

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 import staticgraph as sg
-from staticgraph.compiler.pipeline import OPTIONS
+from staticgraph.compiler.options import OPTIONS
 from staticgraph.runtime.cuda.device import Device, Event, Stream, find_device
 from staticgraph.runtime.cuda.memory import Block, pool_of
 

@@ -38,6 +38,11 @@ def primitive(name: str, *, ref: Callable[..., Any], scalar: str | None = None, 
     return _declared[name]
 
 
+def is_declared(op: Op) -> bool:
+    """Whether an op is a user's own."""
+    return _declared.get(op.name) is op
+
+
 def custom_gradient(fn: Callable[..., Tensor], vjp: Rule) -> Callable[..., Tensor]:
     """The function `fn` of tensors, with `vjp` as its gradient instead of the one that would be derived.
 

@@ -1,0 +1,9 @@
+"""What `compile` can be told, with the defaults: read by whoever checks options, without loading the compiler."""
+
+from __future__ import annotations
+
+from typing import Any
+
+OPTIONS: dict[str, Any] = {"stabilise": True, "results": "host", "tf32": False}
+"""Known options with their defaults. `results` says where the runtime leaves them: "host" | "device". `tf32`: float32
+products on a GPU may round their factors to 10 bits of mantissa, which its tensor cores multiply many times faster."""
