@@ -122,7 +122,7 @@ class Cache:
     def _replace(self, name: str, content: bytes) -> str:
         if self.folder is None:
             return self.remark
-        import tempfile     # here, and not above: only who writes needs it, and a warm start does not
+        import tempfile  # not above: only who writes needs it, and a warm start does not
 
         temporary = ""
         try:

@@ -135,6 +135,7 @@ def _cache(options: argparse.Namespace) -> int:
         return 0
     print(f"folder   {before.folder or 'none'}")
     print(f"entries  {before.entries}")
+    print(f"programs {before.programs}")
     print(f"bytes    {before.nbytes:,}")
     if before.remark:
         print(f"remark   {before.remark}")
