@@ -135,8 +135,8 @@ def _cache(options: argparse.Namespace) -> int:
         return 0
     print(f"folder   {before.folder or 'none'}")
     print(f"entries  {before.entries}")
-    print(f"programs {before.programs}")
     print(f"bytes    {before.nbytes:,}")
+    print(f"programs {before.programs}")
     if before.remark:
         print(f"remark   {before.remark}")
     return 0

@@ -144,7 +144,8 @@ def key_of(build: Callable[[], Any], options: Any = None, target: Target | None 
 
 
 def simple(name: str = "x", size: Any = "n", dtype: str = "float32", constant: Any = 0.0, axis: int = 0,
-           op: Any = sg.exp, label: str = "", scope: str = "s", twice: bool = False, update: bool = False) -> Callable[[], Any]:
+           op: Any = sg.exp, label: str = "", scope: str = "s", twice: bool = False,
+           update: bool = False) -> Callable[[], Any]:
     def build() -> Any:
         with sg.name_scope(scope):
             x = sg.placeholder(name, (size, 3), dtype)
