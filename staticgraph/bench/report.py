@@ -29,9 +29,9 @@ def report(record: Record, *, times: bool = False) -> str:
     judged = verdicts(record)
     if judged:
         parts.append(figures_text(judged))
-    notes = list(_notes(record))
-    if notes:
-        parts.append("notes\n" + "\n".join(f"  {note}" for note in notes))
+    remarks = list(notes(record))
+    if remarks:
+        parts.append("notes\n" + "\n".join(f"  {remark}" for remark in remarks))
     return "\n\n".join(parts) + "\n"
 
 
@@ -174,7 +174,8 @@ def texts_of(verdict: Verdict) -> tuple[str, str]:
     return f"{text(verdict.found)} {verdict.remark}".rstrip(), f"wanted {text(verdict.wanted)}"
 
 
-def _notes(record: Record) -> Iterable[str]:
+def notes(record: Record) -> Iterable[str]:
+    """Who took no part where, and why."""
     for run in record["runs"]:
         for peer, reason in run["skipped"].items():
             yield f"{peer} is left out: {reason}"

@@ -39,7 +39,7 @@ installed: medians of interleaved runs, each result checked against the interpre
 
   staticgraph bench                                  everything; some minutes with all peers
   staticgraph bench elementwise rows                 two suites
-  staticgraph bench --quick                          smallest sizes
+  staticgraph bench --quick --html report.html       smallest sizes, and a page with plots
   staticgraph bench matmul --peers numpy,jax --threads 1,2
   staticgraph bench --json new.json --compare old.json
   staticgraph bench path/to/model.py:step --size batch=64
@@ -96,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--rounds", type=int, default=0, metavar="N", help="samples of each contestant (default 25; less when slow)")
     add("--times", action="store_true", help="also a table of the times of all contestants")
     add("--json", metavar="FILE", help="write everything that was measured to a file")
+    add("--html", metavar="FILE", help="write the report as one page with plots, which needs nothing else")
     add("--compare", metavar="OLD", help="say what became faster or slower since the record OLD (from --json)")
     add("--size", action="append", default=[], type=_named_number, metavar="N=64", help="of a model: a symbolic size")
     add("--below", action="append", default=[], type=_named_number, metavar="T=10",
@@ -139,7 +140,7 @@ def _settle(options: argparse.Namespace, peers: Sequence[Peer]) -> tuple[tuple[s
     cases = () if models else tuple(case.name for case in chosen(options.suites, options.filter or ()))
     if not models and not cases and not _compiled(options):
         raise _Wrong(f"no case is called {' or '.join(options.filter)}\nbench: --list shows suites, cases and peers")
-    for option in ("json",):
+    for option in ("json", "html"):
         place = getattr(options, option)
         if place and not Path(place).absolute().parent.is_dir():
             raise _Wrong(f"cannot write '{place}': there is no folder '{Path(place).parent}'")
@@ -207,6 +208,10 @@ def _tell(options: argparse.Namespace, record: dict[str, Any], old: dict[str, An
     print(report(record, times=options.times), end="")
     if options.json:
         write_whole(Path(options.json), json.dumps(record, indent=1) + "\n")
+    if options.html:
+        from .page import page
+
+        write_whole(Path(options.html), page(record))
     status = 1 if _ours_failed(record) else 0
     if old is not None:
         text, slower = comparison(old, record)

@@ -1,36 +1,12 @@
 """Records as text."""
 
-import copy
-from typing import Any
-
 import pytest
 
 from staticgraph.bench.figures import best_peer, verdicts
 from staticgraph.bench.peers import NO_FORM
 from staticgraph.bench.report import digits, report, seconds
 
-TIMING = {"median_s": 2e-5, "low_s": 1.9e-5, "high_s": 2.1e-5, "first_call_s": 0.1, "error": 0.0, "calls_a_sample": 9,
-          "rounds": 25, "gb_s": 65.5, "percent_of_copy": 150.0, "gflop_s": 13.1, "percent_of_fma": 12.0,
-          "times_slower": 1.0, "planned_bytes": 512, "allocated_bytes": 4096}
-RUN: dict[str, Any] = {
-    "machine": {"processor": "Chip", "cores": 2, "system": "Linux", "python": "3.11", "caches": {"L1": "48K"}},
-    "threads": 1, "cores_used": [1], "quick": False, "clock": "wall", "load": 0.5,
-    "peaks": {"copy_gb_s": 40.0, "float32_gflop_s": 200.0, "float64_gflop_s": 100.0, "seconds": 1.0},
-    "counted": ["numpy", "jax"],
-    "versions": {"staticgraph": "1", "numpy": "2", "jax": "0.10"}, "skipped": {"torch": "torch is not installed"},
-    "cases": [{
-        "suite": "elementwise", "case": "chain", "title": "", "label": "64k", "sizes": {"n": 65536}, "dtype": "float32",
-        "bytes": 1310720, "flops": 262144, "checked": True, "figures": {"least": 2.0},
-        "absent": {"jax": "RuntimeError: no"}, "wrong": {},
-        "contestants": {"staticgraph": TIMING, "numpy": {**TIMING, "median_s": 6e-5, "times_slower": 3.0}}}],
-}
-RECORD: dict[str, Any] = {"version": 2, "model": "", "runs": [RUN], "compile": []}
-
-
-def changed(**fields: Any) -> dict[str, Any]:
-    record = copy.deepcopy(RECORD)
-    record["runs"][0]["cases"][0].update(fields)
-    return record
+from .records import COMPILE, RECORD, RUN, TIMING, changed
 
 
 def line(text: str, start: str) -> list[str]:
@@ -109,10 +85,9 @@ def test_wrong_results_are_seen() -> None:
 
 
 def test_compiles() -> None:
-    slow = {"case": "mlp_step", "peer": "staticgraph", "repeats": 3, "threads": 1, "cold_compile_s": 1.5,
-            "warm_compile_s": 0.7, "cold_imports_s": 0.3, "warm_imports_s": 0.2}
-    jax = {**slow, "peer": "jax", "cold_compile_s": 1.8, "warm_compile_s": 1.4}
-    text = report({**RECORD, "compile": [slow, jax, {"case": "mlp_step", "peer": "pytensor", "failed": "no memory"}]})
+    jax = {**COMPILE, "peer": "jax", "cold_compile_s": 1.8, "warm_compile_s": 1.4}
+    failed = {"case": "mlp_step", "peer": "pytensor", "failed": "no memory"}
+    text = report({**RECORD, "compile": [COMPILE, jax, failed]})
     assert line(text, "mlp_step  staticgraph") == ["mlp_step", "staticgraph", "1.50", "s", "700", "ms", "300", "ms",
                                                    "200", "ms"]
     assert "compile of mlp_step, pytensor: no memory" in text
