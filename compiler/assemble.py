@@ -20,6 +20,7 @@ from staticgraph.types import Size, maximum_size, minimum_size, product
 from . import specials
 from .backend import Call, Rendered, backend_for, guarded
 from .columns import RowKernel
+from .direct_calls import windowed_call
 from .fusion import Group
 from .kernel_ir import KernelIR, Pointer, Reduce, Section, format_kernel
 from .kernel_verify import verify
@@ -119,6 +120,10 @@ class Assembler:
             self._add(self._copy_work(work), step.stage, [work.like], guard)
         elif work.op.kind == "contraction":
             self._draft_matmul(work)
+        elif work.op.kind == "windowed":
+            views = [self._view(operand) for operand in work.inputs]
+            call, flops = windowed_call(work, views, self.source_buffer, self.target)
+            self._library(call, {self.buffer_of(work)}, work, flops)
         elif work.op.kind == "sort":
             self._draft_sort(work)
         else:

@@ -137,7 +137,7 @@ class _Fuser:
         """Sorts and scatters read contiguous operands, and so does a matrix product its bias; of its matrices it wants
         the batch axes to be one stride."""
         for node in self.order:
-            if node.op.kind not in ("sort", "scatter", "contraction"):
+            if node.op.kind not in ("sort", "scatter", "contraction", "windowed"):
                 continue
             for operand in node.inputs:
                 view = None if self.owns(operand) else view_of(operand, self.owns)

@@ -25,6 +25,7 @@ from staticgraph.types import learnable_symbols, maximum_size, size_symbols
 
 from .absorb import absorb
 from .assemble import Assembler
+from .convolution import direct
 from .decompose import decompose, settle
 from .fusion import fuse, update_cone
 from .program import GraphRecord, Guard, InputSpec, OutputSpec, PassRecord, Program, VariableSpec, verify
@@ -48,13 +49,14 @@ def _settle(outputs: list[Tensor]) -> tuple[list[Tensor], list[str]]:
 PASSES: tuple[tuple[str, GraphPass], ...] = (
     ("stabilise", stabilise),
     ("absorb", absorb),
+    ("direct", direct),
     ("decompose", _decompose),
     ("simplify", simplify),
     ("settle", _settle),
 )
 """What happens to the graph, in order."""
 
-ONLY_ON = {"absorb": "cuda"}
+ONLY_ON = {"absorb": "cuda", "direct": "cpu"}
 """Passes for one device."""
 
 
@@ -102,7 +104,7 @@ def _run_pass(name: str, graph_pass: GraphPass, roots: list[Tensor], compilation
         if old.dtype != new.dtype or old.ndim != new.ndim:
             raise VerificationError(f"pass '{name}' turned {old.type} into {new.type}")
     if enabled():
-        verify_graph(after, primitive=name not in ("stabilise", "absorb"))
+        verify_graph(after, primitive=name not in ("stabilise", "absorb", "direct"))
     record = PassRecord(name, before, len(toposort(after)), seconds, tuple(remarks))
     compilation.records.append(record)
     compilation.graphs[name] = after

@@ -5,7 +5,7 @@ documentation stand in one place. Two constructors:
 
 * `primitive(...)` - the small verified set that kernels are made of. `kind` tells the compiler what to do with it:
   "leaf", "elementwise", "reduction", "view", "gather", "scatter", "concat", "pad", "fold", "scan", "sort",
-  "contraction".
+  "contraction", "windowed".
 * `composite(...)` - named formulas such as softmax; they stay whole until the compiler decomposes them by `expand`.
 
 An elementwise op converts its operands first: `operands` says to what ("promote": their common dtype, "float": the
@@ -34,7 +34,7 @@ from .types import Dim, Shape, Size, TensorType, as_dtype, provably_different
 
 Infer = Callable[..., TensorType]
 KINDS = ("leaf", "elementwise", "reduction", "view", "gather", "scatter", "concat", "pad", "fold", "scan", "sort",
-         "contraction", "composite")
+         "contraction", "windowed", "composite")
 
 
 class Inference:

@@ -335,6 +335,7 @@ def test_every_op_is_tested() -> None:
               "linear_recurrence", "argsort", "reshape", "permute_dims", "broadcast_to", "slice", "concat", "pad",
               "gather", "gather_along", "scatter_add", "scatter_add_along", "matmul", "random_bits",
               "max_pool_position"}
-    tested |= {"matmul_epilogue"} & set(LIBRARY)     # the compiler's own, of CUDA programs: tests/cuda/test_absorb.py
+    # the compiler's own: tests/cuda/test_absorb.py, tests/compiler/test_convolution.py
+    tested |= {"matmul_epilogue", "direct_conv", "direct_conv_weights"} & set(LIBRARY)
     tested |= {name for name in LIBRARY if registry[name].examples}
     assert set(LIBRARY) == tested
