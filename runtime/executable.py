@@ -24,7 +24,7 @@ from .driver import RAISED
 from .guards import Guards, fill
 from .memory import Memory
 from .profile import Profile
-from .report import source
+from .report import ORIGINS, source
 from .residence import VariableStorage
 
 BINDINGS_KEPT = 16
@@ -51,6 +51,9 @@ class Executable(ABC):
     """A compiled graph: call it with arrays, by position or by name. `account` says where its program came from."""
 
     account = ""
+
+    _kernels: Sequence[Any]
+    """What the device's loader made of each kernel: at least a `report.Loaded`."""
 
     def __init__(self, program: Program, storages: Sequence[VariableStorage]) -> None:
         _check_storages(program, storages)
@@ -84,6 +87,12 @@ class Executable(ABC):
     @abstractmethod
     def memory(self) -> Memory:
         """Bytes held: as formulas of the symbolic sizes, and for the last call."""
+
+    @property
+    def origins(self) -> list[tuple[str, str, float, str]]:
+        """(kernel, where its machine code came from, milliseconds, remark) of each kernel, as `explain` tells them."""
+        return [(kernel.name, ORIGINS[loaded.origin], loaded.milliseconds, loaded.reason)
+                for kernel, loaded in zip(self._program.kernels, self._kernels)]
 
     def source(self) -> str:
         """The text of all kernels, each below a comment that says what it computes and for which lines of yours."""

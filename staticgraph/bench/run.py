@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..cli.profile import named_number
 from .children import environment, run_module
 from .compare import comparison
 from .compile_times import measure
@@ -98,8 +99,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--json", metavar="FILE", help="write everything that was measured to a file")
     add("--html", metavar="FILE", help="write the report as one page with plots, which needs nothing else")
     add("--compare", metavar="OLD", help="say what became faster or slower since the record OLD (from --json)")
-    add("--size", action="append", default=[], type=_named_number, metavar="N=64", help="of a model: a symbolic size")
-    add("--below", action="append", default=[], type=_named_number, metavar="T=10",
+    add("--size", action="append", default=[], type=named_number, metavar="N=64", help="of a model: a symbolic size")
+    add("--below", action="append", default=[], type=named_number, metavar="T=10",
         help="of a model: the integers of an input are below this")
     compiles = parser.add_mutually_exclusive_group()
     compiles.add_argument("--no-compile", action="store_true", help="no cold and warm compiles in new processes")
@@ -113,13 +114,6 @@ def _counts(text: str) -> tuple[int, ...]:
     if min(counts) < 1:
         raise ValueError(text)
     return counts
-
-
-def _named_number(text: str) -> tuple[str, int]:
-    name, equals, number = text.partition("=")
-    if not name or not equals or int(number) < 0:
-        raise ValueError(text)
-    return name, int(number)
 
 
 def _settle(options: argparse.Namespace, peers: Sequence[Peer]) -> tuple[tuple[str, ...], Any]:

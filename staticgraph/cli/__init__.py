@@ -1,4 +1,4 @@
-"""The command line: ``staticgraph graph | bench | cache | doctor``.
+"""The command line: ``staticgraph graph | bench | profile | dump | cache | doctor``.
 
 Every command imports what it needs when it runs, so that ``staticgraph --help`` is quick. Exit status: 0 done; 2 the
 command was wrong (no such file, name, suffix or option); 1 it was right but could not be carried out. Mistakes of the
@@ -19,6 +19,17 @@ from .models import CommandError, find_model, load_model, split_model
 
 STAGES = ("tensor", "primitive", "fused")
 SUFFIXES = (".svg", ".txt", ".dot", ".json", ".graphml")
+
+HELP = """\
+A static-graph compiler: define a graph, differentiate it, compile it, run it.
+
+  staticgraph doctor                             does it work here?
+  staticgraph graph model.py:loss -o loss.svg    what do I compute, and in which kernels?
+  staticgraph bench model.py:step                how fast is it, and is it right?
+  staticgraph profile model.py:step              where does the time go?
+  staticgraph dump model.py:step -o dump         what did the compiler do?
+
+A model is path/to/model.py:name: a tensor, several of them, or what sg.compile returned."""
 
 GRAPH_HELP = f"""\
 Draw what a Python file builds.
@@ -68,8 +79,9 @@ def reporting(work: Callable[[], int]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="staticgraph",
-        description="A static-graph compiler: define a graph, differentiate it, compile it, run it.",
-        epilog="staticgraph COMMAND --help explains a command.")
+        description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="staticgraph COMMAND --help explains a command. Exit status: 0 done, 1 it could not be carried out,\n"
+               "2 the command was wrong (no such file, name or option).")
     parser.add_argument("--version", action="version", version=f"staticgraph {version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     graph = commands.add_parser("graph", help="draw the graph of a model", description=GRAPH_HELP,
@@ -80,12 +92,11 @@ def _parser() -> argparse.ArgumentParser:
                        help="the graph as it was built, after all passes, or with its fused kernels (default: fused)")
     graph.set_defaults(run=_graph)
     commands.add_parser("bench", help="time kernels against other libraries (staticgraph bench --help)", add_help=False)
-    cache = commands.add_parser("cache", help="show or empty the cache of compiled kernels")
-    cache.add_argument("action", choices=("info", "clear"), help="what to do")
-    cache.set_defaults(run=_cache)
-    from ..doctor.command import add_parser
+    from ..doctor import command as doctor
+    from . import cache, dump, profile
 
-    add_parser(commands)
+    for command in (profile, dump, cache, doctor):
+        command.add_parser(commands)
     return parser
 
 
@@ -119,24 +130,4 @@ def _graph(options: argparse.Namespace) -> int:
         if model.updates:
             subject = compile_only(model.inputs, model.outputs, updates=model.updates)
     export(subject, output, options.stage)
-    return 0
-
-
-# staticgraph cache
-
-
-def _cache(options: argparse.Namespace) -> int:
-    from ..runtime import cache
-
-    before = cache.info()
-    if options.action == "clear":
-        removed = cache.clear()
-        print(f"removed {removed} {'entry' if removed == 1 else 'entries'} from {before.folder}")
-        return 0
-    print(f"folder   {before.folder or 'none'}")
-    print(f"entries  {before.entries}")
-    print(f"bytes    {before.nbytes:,}")
-    print(f"programs {before.programs}")
-    if before.remark:
-        print(f"remark   {before.remark}")
     return 0
