@@ -222,7 +222,13 @@ Work = Callable[[int, int, int], int]
 @cache
 def load_driver() -> Run:
     """run(steps, count, status, control): addresses in, the number of the step that failed out, or -1."""
-    return ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 4)(_address(RUN))
+    return ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 4)(run_address())
+
+
+@cache
+def run_address() -> int:
+    """Where the driver is, for native callers."""
+    return _address(RUN)
 
 
 @cache

@@ -37,6 +37,10 @@ PAGE = 4096
 PRIVATE_LIMIT = 256 * 2**20
 """Bytes of workspaces for more threads; steps that would need more are left to one."""
 
+BRIEF_WORK = 2**14
+"""Bytes moved and operations of a call that is over before it pays to let other threads of Python run. Few, because
+what a kernel computes can be the square of what it reads."""
+
 
 def _address_by_interface(array: Array) -> int:
     return int(array.__array_interface__["data"][0])
@@ -92,7 +96,8 @@ class Binding:
 
     `input_patches` and `output_patches` hold, for each input and output, the (slot, bytes to add) where its address
     goes; `results` makes the arrays that a call returns; `sizes` are the symbols' values; `parallel` says that threads
-    may help; `generation` is that of the arena which the table points into.
+    may help; `brief` says that a call is over before it pays to let others run; `generation` is that of the arena which
+    the table points into; `call` is the native way in, where there is one.
     """
 
     sizes: Mapping[str, int]
@@ -108,7 +113,9 @@ class Binding:
     arena_slots: Array
     arena_offsets: Array
     buffer_offsets: Mapping[int, int]
+    brief: bool
     generation: int = -1
+    call: Callable[..., Any] | None = None
 
     def settle(self, arena: Arena) -> None:
         """Make room in the arena, and point into it."""
@@ -221,7 +228,7 @@ class Layout:
         arena = np.array(self._arena, np.int64)
         if arena.size and not 0 <= row[arena].min() <= row[arena].max() <= arena_bytes:
             self._check_places(row, arena_bytes, sizes)
-        parallel = self._cut(row, sizes, private <= PRIVATE_LIMIT)
+        parallel, brief = self._cut(row, sizes, private <= PRIVATE_LIMIT)
         patches = {place: tuple(tuple((slot, int(row[slot])) for slot in slots) for slots in each)
                    for place, each in self._moving.items()}
         return Binding(
@@ -233,7 +240,8 @@ class Layout:
             arena_bytes=arena_bytes if private <= PRIVATE_LIMIT else arena_bytes - private,
             arena_slots=arena, arena_offsets=row[arena],
             buffer_offsets={spec.buffer: evaluate_size(program.buffers[spec.buffer].offset, sizes)
-                            for spec in program.outputs})
+                            for spec in program.outputs},
+            brief=brief)
 
     def _check_places(self, row: Array, arena_bytes: int, sizes: Mapping[str, int]) -> None:
         """Whatever is not empty lies in the arena. A view of an empty buffer may start anywhere (a flipped one starts
@@ -243,17 +251,19 @@ class Layout:
             if not 0 <= place <= arena_bytes and evaluate_size(self._program.buffers[index].nbytes, sizes):
                 raise VerificationError(f"an arena buffer lies outside of the arena's {arena_bytes} bytes for {sizes}")
 
-    def _cut(self, row: Array, sizes: Mapping[str, int], share_private: bool) -> bool:
-        """Put the chunks into the step table; whether any step has more than one."""
+    def _cut(self, row: Array, sizes: Mapping[str, int], share_private: bool) -> tuple[bool, bool]:
+        """Put the chunks into the step table; whether any step has more than one, and whether all are brief."""
         nbytes = [evaluate_size(buffer.nbytes, sizes) for buffer in self._program.buffers]
         table = row[self._steps:].reshape(-1, STEP_SLOTS)
+        work = 0
         for step, entry in zip(self._program.steps, table):
             extent, private = int(entry[2]), self._is_private(step)
             traffic = sum(nbytes[index] for index in (*step.reads, *step.writes))
             flops = evaluate_size(self._program.notes[step.note].flops, sizes)
             threads = self._threads if share_private or not private else 1
             entry[3] = chunk_of(extent, traffic, flops, threads)
-        return bool((table[:, 3] < table[:, 2]).any())
+            work += traffic + flops
+        return bool((table[:, 3] < table[:, 2]).any()), work <= BRIEF_WORK
 
 
 def align(nbytes: Size) -> Size:

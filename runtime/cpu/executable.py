@@ -1,4 +1,5 @@
-"""Running a program on the CPU. A call goes through these stages:
+"""Running a program on the CPU. The usual call, with arrays like those of the call before, is one native call that
+looks at them, fills the table and runs it (`calling`). Any other call goes through these stages:
 
     order and convert the arguments -> take the locks -> bind (sizes, guards, tables; cached by the inputs' shapes)
     -> allocate the results -> one native call over all steps, those that write variables at its end (large steps are
@@ -17,10 +18,11 @@ import numpy as np
 
 from staticgraph.compiler.program import STATUS_SLOTS, Program
 
+from ..calling import make_call
 from ..convert import Array, as_input
 from ..driver import load_driver
 from ..executable import BINDINGS_KEPT, Executable, dtype_given, plan_copies
-from ..memory import Arena, Binding, Layout, Memory, address_of, measure
+from ..memory import SLOT_BYTES, Arena, Binding, Layout, Memory, address_of, measure
 from ..profile import Profile, measure_steps
 from ..report import explain
 from ..residence import VariableStorage, come_home, resident
@@ -41,10 +43,39 @@ class CpuExecutable(Executable):
         self._arena = Arena()
         self._bindings: dict[tuple[tuple[int, ...], ...], Binding] = {}
         self._last: tuple[tuple[int, ...], ...] | None = None
+        self._recent: Any = None     # the binding of the last call, where the native way can take the next one
         self._early, self._late, self._copies = plan_copies(program)
         self._written = [spec.written for spec in program.variables]
+        self._native = not any(place == "input" for _, place, _ in self._early)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        recent = self._recent
+        if recent is None or kwargs:
+            return self._call(args, kwargs)
+        done: Any = None
+        locks, held = self._locks, 0
+        try:
+            for lock in locks:
+                lock.acquire()
+                held += 1
+            if recent is self._recent and not resident:
+                results = recent.results.take()
+                if self._early:
+                    self._copy_before(results, ())
+                done = recent.call(*args, *results)
+                if done is True:
+                    if self._late or self._copies:
+                        self._copy_after(results, recent)
+                elif done is not None:
+                    self._raise_failed(recent, done)
+        finally:
+            while held:
+                held -= 1
+                locks[held].release()
+        return self._pack(results) if done is True else self._call(args, kwargs)
+
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Any call, with conversions, messages and new shapes."""
         arrays, args = self._convert(args, kwargs)
         locks = self._locks
         held = 0
@@ -103,14 +134,28 @@ class CpuExecutable(Executable):
         if binding is None:
             dtypes = [dtype_given(value, array) for value, array in zip(given, arrays)]
             binding = self._layout.bind(self._guards.sizes(arrays, dtypes))
-        self._last = None     # should memory run out below, no later call may trust the arena's old address
+        # should memory run out below, no later call may trust the arena's old address
+        self._last = self._recent = None
         binding.settle(self._arena)
         self._bindings.pop(shapes, None)
         self._bindings[shapes] = binding
         if len(self._bindings) > BINDINGS_KEPT:
             del self._bindings[next(iter(self._bindings))]
         self._last = shapes
+        if self._native and not binding.parallel:
+            self._recent = self._with_call(binding, shapes)
         return binding
+
+    def _with_call(self, binding: Binding, shapes: tuple[tuple[int, ...], ...]) -> Binding | None:
+        """The binding with its native call; None where there can be none."""
+        if binding.call is None:
+            base = address_of(binding.row)
+            arrays = (*binding.input_patches, *binding.output_patches)
+            patches = [(number, base + SLOT_BYTES * slot, offset)
+                       for number, each in enumerate(arrays) for slot, offset in each]
+            binding.call = make_call(list(zip(self._expected, shapes)), patches, len(arrays),
+                                     (binding.steps, self._step_count, binding.status), not binding.brief)
+        return binding if binding.call is not None else None
 
     def _drive_together(self, steps: int, count: int, status: int) -> int:
         """Run steps with the workers of the process, or alone where they are busy with another call."""
