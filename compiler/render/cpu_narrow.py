@@ -60,10 +60,13 @@ def is_narrow(section: Section) -> bool:
 
 
 def _is_ragged(section: Section, length: int) -> bool:
-    """Are there so many elements beyond whole vectors that a loop over them costs more than the copies?"""
+    """Are there so many elements beyond whole vectors that a loop over them costs more than the copies? Of the shortest
+    rows, which LLVM turns itself, that is so where elements are stored."""
     results = [result for each in section.body if isinstance(each, Reduce) for result in each.results]
+    if length <= RAGGED:
+        return bool(results) and any(written(each.body) for each in section.body if isinstance(each, Map | Reduce))
     most = MOST_RAGGED if any(result.op in ("max", "min") for result in results) else VECTOR if results else 0
-    return length % 8 != 0 and RAGGED < length < most
+    return length % 8 != 0 and length < most
 
 
 def render_narrow(writer: Writer, section: Section) -> None:
