@@ -22,6 +22,7 @@ from .parameters import STYLES, BufferOf, Style
 from .program import Argument, Launch
 from .render import (
     cpu,
+    cpu_folded,
     cpu_matmul,
     cpu_sort,
     cuda,
@@ -99,13 +100,14 @@ class CpuBackend:
         return Rendered(kernel.name, cpu.render(kernel))
 
     def pieces(self, lowered: Lowered, scratch: Scratch) -> list[Lowered]:
-        return [lowered]
+        return fission.fission(lowered, scratch, fission.CPU)
 
     def takes_columns(self, lowered: Lowered) -> bool:
         return False
 
     def extent(self, lowered: Lowered) -> Size:
-        return lowered.extent
+        columns_at_once = lowered.lanes == "parallel" and cpu_folded.is_folded(lowered.section)
+        return product(lowered.extents[:len(lowered.section.axes) - 1]) if columns_at_once else lowered.extent
 
     def section_length(self, length: Size) -> Size:
         return length
@@ -138,10 +140,10 @@ class CudaBackend:
         return Rendered(name, *cuda.render(replace(kernel, name=name)))
 
     def pieces(self, lowered: Lowered, scratch: Scratch) -> list[Lowered]:
-        return fission.fission(lowered, scratch)
+        return fission.fission(lowered, scratch, fission.GPU)
 
     def takes_columns(self, lowered: Lowered) -> bool:
-        return lowered.lanes == "inner" and fission.number_of_parts(lowered) == 1 and cuda.is_cooperative(
+        return lowered.lanes == "inner" and fission.number_of_parts(lowered, fission.GPU) == 1 and cuda.is_cooperative(
             lowered.section) and cuda_rows.keeps_columns(lowered.section)
 
     def extent(self, lowered: Lowered) -> Size:

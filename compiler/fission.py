@@ -1,10 +1,11 @@
-"""Fission: a row program with few, long rows as several kernels that fill a GPU.
+"""Fission: a row program with few, long rows as several kernels that fill a device.
 
 Comes in: a lowered section with reductions. Goes out: sections that compute the same, in order. One row is work for one
-block of threads; where there are few rows, and long ones, each reduction becomes two kernels: *parts* (a parallel axis
-more: each part of the row reduced on its own, the results in scratch memory) and *joins* (the parts of a row reduced in
-order, which gives the same bits at every run). Values of the row that a later kernel needs go through scratch memory
-too. What follows the last reduction and runs over the row's elements becomes an elementwise kernel.
+block of threads of a GPU, or for one thread of a CPU. Where there are few rows, and long ones, each reduction becomes
+two kernels: *parts* (a parallel axis more: each part of the row reduced on its own, the results in scratch memory) and
+*joins* (the parts of a row reduced in order, which gives the same bits at every run). Values of the row that a later
+kernel needs go through scratch memory too. What follows the last reduction and runs over the row's elements becomes an
+elementwise kernel.
 
 How many parts there are follows from the number of rows alone; their length from the sizes at run time.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from staticgraph.types import Size, floor_divide, maximum_size, product
 
@@ -22,52 +23,72 @@ from .lower import Lowered
 from .program import Argument
 from .statements import everything, lets, live, texts, unnest, words, written
 
-FEW_ROWS = 256
-FEW_COLUMNS = 8192
-LONG_ROW = 16384
-LONG_COLUMN = 2048
-MOST_PARTS = 1024
-COLUMN_WARPS = 2**15
-"""Columns times parts that keep a device busy."""
 
-SHORTEST_PART = 4096
-SHORTEST_COLUMN_PART = 64
+@dataclass(frozen=True)
+class Limits:
+    """What a device cuts. At most so many rows (columns) of at least such a length, which may have to be known; into
+    so many parts for all rows together (for each column: as many as come near `columns_at_once`), which are no shorter
+    than so much. `nested`: rows that several loops go through are cut too."""
+
+    rows: int
+    columns: int
+    row_length: int
+    column_length: int
+    row_parts: int
+    column_parts: int
+    columns_at_once: int
+    row_part: int
+    column_part: int
+    elements: int = 0
+    known: bool = False
+    nested: bool = True
+
+
+GPU = Limits(rows=256, columns=8192, row_length=16384, column_length=2048, row_parts=1024, column_parts=512,
+             columns_at_once=2**15, row_part=4096, column_part=64)
+CPU = Limits(rows=16, columns=8192, row_length=2**16, column_length=512, row_parts=64, column_parts=32,
+             columns_at_once=2**18, row_part=8192, column_part=64, elements=2**18, known=True, nested=False)
+"""On a CPU a length has to be known, and the whole to be worth several threads: another kernel is another compile."""
 
 Scratch = Callable[[tuple[Size, ...], str], int]
 """Makes a buffer of this shape and dtype in the arena; gives its number."""
 
 
-def fission(lowered: Lowered, scratch: Scratch) -> list[Lowered]:
+def fission(lowered: Lowered, scratch: Scratch, limits: Limits) -> list[Lowered]:
     """The section itself, or what it is cut into."""
-    parts = number_of_parts(lowered)
-    return [lowered] if parts <= 1 else _Fission(lowered, scratch, parts).run()
+    parts = number_of_parts(lowered, limits)
+    return [lowered] if parts <= 1 else _Fission(lowered, scratch, parts, limits).run()
 
 
-def number_of_parts(lowered: Lowered) -> int:
+def number_of_parts(lowered: Lowered, limits: Limits) -> int:
     """Into how many parts a row is cut; 1 where that is not worth it."""
     section = lowered.section
     body = section.body
     simple = all(isinstance(each, Let | Store | Reduce | Map) for each in body)
     if not simple or not any(isinstance(each, Reduce) for each in body) or not isinstance(lowered.extent, int):
         return 1
-    if not all(_is_flat(each) for each in body):
+    if not all(_is_flat(each, limits) for each in body):
         return 1
     rows, length = lowered.extent, product(lowered.inner)
     columns = lowered.lanes == "parallel"
-    few, long = (FEW_COLUMNS, LONG_COLUMN) if columns else (FEW_ROWS, LONG_ROW)
-    if not 0 < rows <= few or (isinstance(length, int) and length < long):
+    few, long = (limits.columns, limits.column_length) if columns else (limits.rows, limits.row_length)
+    if not 0 < rows <= few or (isinstance(length, int) and (length < long or rows * length < limits.elements)):
         return 1
-    return max(1, min(MOST_PARTS // 2, COLUMN_WARPS // rows) if columns else MOST_PARTS // rows)
+    if limits.known and not isinstance(length, int):
+        return 1
+    return max(1, min(limits.column_parts, limits.columns_at_once // rows) if columns else limits.row_parts // rows)
 
 
-def _is_flat(statement: Statement) -> bool:
-    if isinstance(statement, Map | Reduce):
-        return all(isinstance(each, Let | Store | Check) for each in unnest(statement)[1])
-    return True
+def _is_flat(statement: Statement, limits: Limits) -> bool:
+    if not isinstance(statement, Map | Reduce):
+        return True
+    loops, body = unnest(statement)
+    return all(isinstance(each, Let | Store | Check) for each in body) and (limits.nested or len(loops) == 1)
 
 
 class _Fission:
-    def __init__(self, lowered: Lowered, scratch: Scratch, parts: int) -> None:
+    def __init__(self, lowered: Lowered, scratch: Scratch, parts: int, limits: Limits) -> None:
+        self.limits = limits
         self.lowered = lowered
         self.section = lowered.section
         self.scratch = scratch
@@ -112,7 +133,7 @@ class _Fission:
         """Each part of a row reduced on its own."""
         part, length = f"part{number}", f"length{number}"
         columns = self.lowered.lanes == "parallel"
-        shortest = SHORTEST_COLUMN_PART if columns else SHORTEST_PART
+        shortest = self.limits.column_part if columns else self.limits.row_part
         pieces = floor_divide(product(self.lowered.inner) + (self.parts * shortest - 1), self.parts * shortest)
         self.parameters[length] = Extent(length), Argument("size", maximum_size(pieces, 1) * shortest)
         results = [*statement.results, *(_extreme(each) for each in statement.results if each.position)]
@@ -130,7 +151,7 @@ class _Fission:
         loads: list[Statement] = []
         terms: list[Result] = []
         for result in statement.results:
-            load, pointer = f"{result.name}_part", f"w{number}_{result.name}"
+            load, pointer = f"{result.name}_piece", f"w{number}_{result.name}"
             if result.position:
                 loads.append(Let(load, result.term_dtype, f"{pointer}_extreme[{index}]"))
                 loads.append(Let(f"{load}_place", "int64", f"{pointer}[{index}]"))
@@ -159,6 +180,10 @@ class _Fission:
         axes = (*self.section.axes, *(Axis(index, extent) for index, extent in loops[:-1]))
         last, extent = loops[-1]
         values = lets(before)
+        if not axes:
+            # What is the same for all elements comes before them: on a CPU the loop over them is the kernel's own.
+            self._add((Axis(last, extent),), body, self.lowered.inner[-1], (), "inner", ["elements"], values)
+            return
         self._add(axes, [*values, Map(last, extent, tuple(body))], product((self.rows, *self.lowered.inner[:-1])),
                   self.lowered.inner[-1:], "inner", ["elements"])
 
@@ -188,12 +213,12 @@ class _Fission:
         return name
 
     def _add(self, axes: tuple[Axis, ...], body: Sequence[Statement], extent: Size, inner: tuple[Size, ...],
-             lanes: str, names: list[str]) -> None:
-        """A kernel with the parameters that it uses."""
-        kept = live(body)
+             lanes: str, names: list[str], first: Sequence[Statement] = ()) -> None:
+        """A kernel with the parameters that it uses; `first` comes before its axes."""
+        kept, before = live(body), [*self.section.prelude, *first]
         stored = written(kept)
-        used = words([*kept, *self.section.prelude]) | {axis.extent for axis in axes} | stored
-        prelude = live(self.section.prelude, used)
+        used = words([*kept, *before]) | {axis.extent for axis in axes} | stored
+        prelude = live(before, used)
         used |= words(prelude)
         parameters, arguments = [], []
         for name, (parameter, argument) in self.parameters.items():

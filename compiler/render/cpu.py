@@ -37,6 +37,7 @@ from ..kernel_ir import (
     Store,
 )
 from ..statements import WORD
+from .cpu_folded import is_folded, render_folded
 from .cpu_lanes import render_lanes
 from .cpu_narrow import is_narrow, render_narrow
 from .cpu_text import (
@@ -51,6 +52,7 @@ from .cpu_text import (
     start_value,
     typed,
     write_check,
+    write_window,
 )
 
 BLOCK = 512
@@ -90,7 +92,7 @@ def _render_single(writer: Writer, section: Section, lanes: str) -> None:
     _parameters(writer, section.parameters, "args")
     _statements(writer, section.prelude)
     if lanes == "parallel":
-        render_lanes(writer, section)
+        (render_folded if is_folded(section) else render_lanes)(writer, section)
         return
     if is_narrow(section):
         render_narrow(writer, section)
@@ -217,8 +219,8 @@ def _is_one_block(extent: str) -> bool:
 def _render_reduce(writer: Writer, reduce: Reduce) -> None:
     compensated = any(is_compensated(result) for result in reduce.results)
     index, extent = reduce.loops[-1]
-    blocked = compensated and not (len(reduce.loops) == 1 and _is_one_block(extent))
-    extent = _kept_loop(extent)
+    blocked = compensated and not (len(reduce.loops) == 1 and _is_one_block(extent) and reduce.window is None)
+    begin, extent = write_window(writer, reduce) if reduce.window is not None else ("0", _kept_loop(extent))
     if blocked and not extent.isidentifier() and not extent.isdigit():
         writer.line(f"{index}_size = {extent}")
         extent = f"{index}_size"
@@ -233,7 +235,7 @@ def _render_reduce(writer: Writer, reduce: Reduce) -> None:
         writer.line(f"for {outer} in range({size}):")
         writer.depth += 1
     if blocked:
-        writer.line(f"{index}_stop = 0")
+        writer.line(f"{index}_stop = {begin}")
         writer.line(f"while {index}_stop < {extent}:")
         writer.depth += 1
         writer.line(f"{index}_block = {index}_stop")
@@ -244,7 +246,7 @@ def _render_reduce(writer: Writer, reduce: Reduce) -> None:
                 writer.line(f"{result.name}_part = {start_value(result)}")
         writer.line(f"for {index} in range({index}_block, {index}_stop):")
     else:
-        writer.line(f"for {index} in range({extent}):")
+        writer.line(f"for {index} in range({extent if begin == '0' else f'{begin}, {extent}'}):")
     with writer:
         _statements(writer, reduce.body)
         for result in reduce.results:

@@ -24,6 +24,7 @@ from .cpu_text import (
     start_value,
     typed,
     write_check,
+    write_window,
 )
 
 COLUMN_BLOCK = 16
@@ -85,7 +86,7 @@ def lane_arrays(body: Sequence[Statement]) -> dict[str, str]:
 
 def is_short(statement: Reduce) -> bool:
     """Is all that is reduced a single block? Then there is nothing to join."""
-    return all(extent.isdigit() for _, extent in statement.loops) and math.prod(
+    return statement.window is None and all(extent.isdigit() for _, extent in statement.loops) and math.prod(
         int(extent) for _, extent in statement.loops) <= COLUMN_BLOCK
 
 
@@ -184,12 +185,11 @@ class Lanes:
     def blocks(self, statement: Reduce, sums: Sequence[Result]) -> None:
         writer = self.writer
         index, extent = statement.loops[-1]
+        begin, end = write_window(writer, statement) if statement.window is not None else ("0", extent)
         if sums:
-            writer.line(f"for {index}_block in range(0, {extent}, {COLUMN_BLOCK}):")
+            writer.line(f"for {index}_block in range({begin}, {end}, {COLUMN_BLOCK}):")
             writer.depth += 1
-            begin, end = f"{index}_block", f"min({index}_block + {COLUMN_BLOCK}, {extent})"
-        else:
-            begin, end = "0", str(extent)
+            begin, end = f"{index}_block", f"min({index}_block + {COLUMN_BLOCK}, {end})"
         if self.several_rows(statement):
             writer.line(f"{index}_stop = {end}")
             writer.line(f"{index}_rest = {begin} + ({index}_stop - {begin}) // {ROWS_AT_ONCE} * {ROWS_AT_ONCE}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import re
 
-from ..kernel_ir import Check, Result, Section
+from ..kernel_ir import Check, Reduce, Result, Section
 from ..statements import WORD
 
 LANGUAGE = "staticgraph.runtime.cpu.language"
@@ -172,6 +172,15 @@ def coordinates(writer: Writer, section: Section, point: str) -> None:
         writer.line(f"{axis.name}_rest = {rest} // {axis.extent}")
         rest = f"{axis.name}_rest"
     writer.line(f"{section.axes[0].name} = {rest}")
+
+
+def write_window(writer: Writer, reduce: Reduce) -> tuple[str, str]:
+    """The names of where the part of a reduction that is done here begins and ends."""
+    assert reduce.window is not None and len(reduce.loops) == 1
+    (index, extent), (first, length) = reduce.loops[0], reduce.window
+    writer.line(f"{index}_begin = {first}")
+    writer.line(f"{index}_end = max(min({index}_begin + {length}, {extent}), {index}_begin)")
+    return f"{index}_begin", f"{index}_end"
 
 
 def write_check(writer: Writer, check: Check) -> None:
