@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from staticgraph.types import Size, floor_divide, maximum_size, product
+from staticgraph.types import Size, evaluate_size, floor_divide, maximum_size, product, size_symbols
 
 from .kernel_ir import Axis, Check, Extent, Let, Map, Parameter, Pointer, Reduce, Result, Section, Statement, Store
 from .lower import Lowered
@@ -28,7 +28,8 @@ from .statements import everything, lets, live, texts, unnest, words, written
 class Limits:
     """What a device cuts. At most so many rows (columns) of at least such a length, which may have to be known; into
     so many parts for all rows together (for each column: as many as come near `columns_at_once`), which are no shorter
-    than so much. `nested`: rows that several loops go through are cut too."""
+    than so much. `known`: not for lengths that nothing is known of. `nested`: rows that several loops go through are
+    cut too."""
 
     rows: int
     columns: int
@@ -48,7 +49,10 @@ GPU = Limits(rows=256, columns=8192, row_length=16384, column_length=2048, row_p
              columns_at_once=2**15, row_part=4096, column_part=64)
 CPU = Limits(rows=16, columns=8192, row_length=2**16, column_length=512, row_parts=64, column_parts=32,
              columns_at_once=2**18, row_part=8192, column_part=64, elements=2**18, known=True, nested=False)
-"""On a CPU a length has to be known, and the whole to be worth several threads: another kernel is another compile."""
+"""On a CPU another kernel is another compile: the whole has to be worth several threads. Columns are cut where their
+length is known, rows also where it may well be long (all elements of n by 1000, but not those of n)."""
+
+SOME = 1009
 
 Scratch = Callable[[tuple[Size, ...], str], int]
 """Makes a buffer of this shape and dtype in the arena; gives its number."""
@@ -74,9 +78,14 @@ def number_of_parts(lowered: Lowered, limits: Limits) -> int:
     few, long = (limits.columns, limits.column_length) if columns else (limits.rows, limits.row_length)
     if not 0 < rows <= few or (isinstance(length, int) and (length < long or rows * length < limits.elements)):
         return 1
-    if limits.known and not isinstance(length, int):
+    if limits.known and not isinstance(length, int) and (columns or typical(length) < limits.elements):
         return 1
     return max(1, min(limits.column_parts, limits.columns_at_once // rows) if columns else limits.row_parts // rows)
+
+
+def typical(size: Size) -> int:
+    """A size where every symbol is some thousand."""
+    return evaluate_size(size, dict.fromkeys(size_symbols(size), SOME))
 
 
 def _is_flat(statement: Statement, limits: Limits) -> bool:

@@ -2,14 +2,16 @@
 
 The form of a kernel is ``def kernel(args, start, stop)``: `args` is the address of a table of int64 slots, and
 ``start … stop`` a range of its parallel iterations. All index arithmetic is signed 64-bit (a mixture with unsigned
-integers would become float64). Three skeletons:
+integers would become float64). Skeletons:
 
 * elements: one flat loop, vectorised by LLVM;
 * rows: a loop over rows, inner loops over the row; sums add up blocks of `BLOCK` elements with reassociation allowed
   (that is what vectorises them) and join the blocks with compensated addition, so a float32 sum is at least as accurate
   as NumPy's pairwise one, whatever the length;
-* lanes: when memory runs along the last parallel axis, `LANES` neighbouring columns are carried at once in local arrays
-  and the column index runs in the innermost loop.
+* narrow rows (`cpu_narrow`): tiles of short rows, turned on their side;
+* lanes (`cpu_lanes`): when memory runs along the last parallel axis, neighbouring columns are carried at once in local
+  arrays and the column index runs in the innermost loop;
+* folded columns (`cpu_folded`): a few columns, several rows side by side in the lanes.
 
 Chunks may be split anywhere: no result depends on `start` and `stop`.
 """
