@@ -1,14 +1,15 @@
 """Reductions down a few columns: several rows lie side by side in the lanes.
 
 Eight columns do not fill a vector, and a pass over eight lanes costs more to start than to do. Where a row is followed
-in memory by the next without a gap, a pass over `FOLDED` or so neighbouring elements takes many rows: lane by lane the
-column's number starts over again. At the end the lanes of a column are joined, in order.
+in memory by the next without a gap, a pass over some dozen neighbouring elements takes many rows: the column's number
+starts over and over again. At the end the lanes of a column are joined, in order.
 
 Such a kernel does all columns at once, so these are no parallel iterations: only the axes before them are.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from ..indices import linear, split_load
@@ -17,8 +18,8 @@ from ..statements import WORD, everything, lets, renamed, texts
 from .cpu_lanes import COLUMN_BLOCK, ROWS_AT_ONCE, Lanes, lane_arrays
 from .cpu_text import Writer, combine, coordinates, finish, is_compensated, join_block, start_value, write_window
 
-FOLDED = 64
-"""Elements of a pass, or as many whole rows as they hold."""
+FOLDED, VECTOR = 64, 16
+"""Elements of a pass, where that many are whole rows and whole vectors."""
 
 MOST_COLUMNS = 16
 
@@ -41,7 +42,7 @@ def _is_contiguous(reduce: Reduce, section: Section) -> bool:
     index, extent = reduce.loops[-1]
     if len(reduce.loops) != 1 or any(result.position for result in reduce.results):
         return False
-    if extent.isdigit() and int(extent) < 2 * FOLDED // width:
+    if extent.isdigit() and int(extent) < 2 * _lanes(width) // width:
         return False
     pointers = {each.name for each in section.parameters if isinstance(each, Pointer)}
     for each in reduce.body:
@@ -56,11 +57,17 @@ def _is_contiguous(reduce: Reduce, section: Section) -> bool:
                    for result in reduce.results for text in (result.expr,))
 
 
+def _lanes(width: int) -> int:
+    """Elements of a pass: whole rows that are whole vectors."""
+    least = math.lcm(width, VECTOR)
+    return least * max(1, FOLDED // least)
+
+
 def render_folded(writer: Writer, section: Section) -> None:
     """The loop over the axes before the columns; parameters and prelude are written already."""
     *outer, column = section.axes
     width = int(column.extent)
-    lanes = FOLDED // width * width
+    lanes = _lanes(width)
     arrays = lane_arrays(section.body)
     for reduce in section.body:
         if isinstance(reduce, Reduce):     # also where a single block would do
