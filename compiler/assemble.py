@@ -19,14 +19,15 @@ from staticgraph.types import Size, maximum_size, minimum_size, product
 
 from . import specials
 from .backend import Call, Rendered, backend_for, guarded
+from .chains import RowSpace, Touch, chained
 from .columns import RowKernel
 from .direct_calls import windowed_call
 from .fusion import Group
 from .kernel_ir import KernelIR, Pointer, Reduce, Section, format_kernel
 from .kernel_verify import verify
 from .lower import GroupLowering, Lowered
-from .memory_plan import LiveBuffer, plan
-from .program import Argument, Buffer, Check, Kernel, Note, Step
+from .memory_plan import LiveBuffer, Span, plan
+from .program import Argument, Buffer, Chain, Check, Kernel, Note, Step
 from .schedule import BufferInfo, CopyWork, PlannedStep, Schedule
 from .specials import Place, whole
 from .target import Target
@@ -45,6 +46,7 @@ class Parts:
     arena_bytes: Size
     kernel_texts: tuple[str, ...]
     nodes_of_step: tuple[tuple[Tensor, ...], ...]
+    chains: tuple[Chain, ...]
 
 
 @dataclass(eq=False)
@@ -55,11 +57,19 @@ class _Draft:
     arguments: list[Argument]
     extent: Size
     stage: str
-    writes: set[int]
+    writes: frozenset[int]
     nodes: list[Tensor]
     flops: Size = 0
     ir: str = ""
     titles: list[str] = field(default_factory=list)
+    rows: RowSpace | None = None
+    is_product: bool = False
+    reports: bool = False
+
+    @property
+    def reads(self) -> frozenset[int]:
+        """Whatever it touches: a result may be made of what was in its place."""
+        return frozenset(int(str(argument.value)) for argument in self.arguments if argument.kind == "buffer")
 
 
 class Assembler:
@@ -222,12 +232,23 @@ class Assembler:
                      Argument("buffer", self.source_buffer(b.base), b.offset * size),
                      Argument("buffer", self.buffer_of(node)), *(Argument("size", each) for each in sizes),
                      *(Argument("buffer", self.source_buffer(view.base), view.offset * size) for view in bias)]
-        self._library(Call(kernel, arguments, extent), {self.buffer_of(node)}, node, 2 * batch * m * n * k)
+        self._library(Call(kernel, arguments, extent), {self.buffer_of(node)}, node, 2 * batch * m * n * k,
+                      self._product_rows(node, arguments, a, b))
 
-    def _library(self, call: Call, writes: set[int], node: Tensor, flops: Size = 0) -> None:
+    def _product_rows(self, node: Tensor, arguments: Sequence[Argument], a: View, b: View) -> RowSpace:
+        """The rows of a product: of its left matrix, if that lies row after row, and all of the other one."""
+        batch, m, n, k = (argument.value for argument in arguments[3:7])
+        a_batch, a_row = (argument.value for argument in arguments[7:9])
+        in_order = a.offset == 0 and (batch == 1 or a_batch == m * a_row)
+        c, left, right = (int(str(arguments[slot].value)) for slot in (2, 0, 1))
+        return RowSpace((batch * m,), (Touch(c, (n,), node.size), Touch(right, None, b.base.size),
+                                       Touch(left, (a_row,) if in_order else None, a.base.size)))
+
+    def _library(self, call: Call, writes: set[int], node: Tensor, flops: Size = 0,
+                 rows: RowSpace | None = None) -> None:
         """A step whose kernel is a whole text of its own."""
-        self.drafts.append(_Draft(call.kernel, call.arguments, call.extent, "compute", writes, [node], flops,
-                                  f"library {call.kernel.name}\n"))
+        self.drafts.append(_Draft(call.kernel, call.arguments, call.extent, "compute", frozenset(writes), [node], flops,
+                                  f"library {call.kernel.name}\n", [], rows, node.op.kind == "contraction"))
 
     def _matrix_strides(self, operand: Tensor, view: View) -> list[Size]:
         batch = reshape_strides(operand.shape[:-2], view.strides[:-2], (product(operand.shape[:-2]),))
@@ -250,8 +271,9 @@ class Assembler:
         for piece in [lowered] if whole else self.backend.pieces(lowered, self._scratch):
             part = guarded(piece) if guard else piece
             kernel, listing = self._rendered(KernelIR(kernel_name(part), (part.section,), part.lanes, guard))
+            reports = any(argument.kind == "status" for argument in part.arguments)
             self.drafts.append(_Draft(kernel, part.arguments, self.backend.extent(part), stage, written(part),
-                                      list(nodes), part.flops, listing))
+                                      list(nodes), part.flops, listing, [], part.rows, reports=reports))
 
     def _guards(self) -> bool:
         """Does the next step have to look at the status? Only where a step before it checks something."""
@@ -310,7 +332,8 @@ class Assembler:
         forms: dict[Section, list[tuple[Lowered, list[Tensor]]]] = {}
         for lowered, nodes in parts:
             forms.setdefault(lowered.section, []).append((lowered, nodes))
-        sections, arguments, writes, members = [], [], set(), []
+        sections, arguments, members = [], [], []
+        writes: set[int] = set()
         for section, same in forms.items():
             sections.append(Section(section.parameters, section.axes, section.body, len(same), section.prelude))
             for lowered, nodes in same:
@@ -326,12 +349,13 @@ class Assembler:
         total: Size = 0
         for lowered, _ in parts:
             total = total + self.backend.section_length(lowered.extent)
-        self.drafts.append(_Draft(kernel, arguments, total, "commit", writes, members, 0, listing))
+        self.drafts.append(_Draft(kernel, arguments, total, "commit", frozenset(writes), members, 0, listing))
 
     # Finishing.
 
     def _finish(self) -> Parts:
-        offsets, arena = plan(self._live_buffers())
+        chains = self._chain()
+        offsets, arena = plan(self._live_buffers(), [self._span(chain) for chain in chains])
         buffers = tuple(Buffer(info.name, str(info.dtype), info.shape, info.place, info.index,
                                offsets.get(number, 0), info.nbytes)
                         for number, info in enumerate(self.schedule.buffers))
@@ -350,7 +374,30 @@ class Assembler:
                               tuple(sorted(draft.writes)), number))
             notes.append(self._note(draft, used))
         return Parts(tuple(kept), tuple(steps), buffers, tuple(notes), tuple(self.checks), arena,
-                     tuple(draft.ir for draft in self.drafts), tuple(tuple(draft.nodes) for draft in self.drafts))
+                     tuple(draft.ir for draft in self.drafts), tuple(tuple(draft.nodes) for draft in self.drafts),
+                     chains)
+
+    def _chain(self) -> tuple[Chain, ...]:
+        """Bring the steps of chains together."""
+        drafts = [draft for draft in self.drafts if draft.stage == "compute"]
+        if not self.backend.chains_steps:
+            return ()
+        chains: list[Chain] = []
+        ordered: list[_Draft] = []
+        for run in chained(drafts):
+            if len(run.steps) > 1:
+                chains.append(Chain(len(ordered), len(run.steps), run.rows))
+            ordered += [drafts[number] for number in run.steps]
+        self.drafts = ordered + self.drafts[len(drafts):]
+        return tuple(chains)
+
+    def _span(self, chain: Chain) -> Span:
+        """A chain's steps, and which buffers all of them touch a row at a time."""
+        end = chain.first + chain.count
+        every = [(draft.rows, draft.reads) for draft in self.drafts[chain.first: end] if draft.rows is not None]
+        local = frozenset(index for _, reads in every for index in reads if all(
+            rows.is_local(chain.rows, [index]) for rows, touched in every if index in touched))
+        return Span(chain.first, end - 1, local)
 
     def _also_read(self, draft: _Draft) -> set[int]:
         """Variables that are updated in place are read as well."""
@@ -360,11 +407,9 @@ class Assembler:
         first: dict[int, int] = {}
         last: dict[int, int] = {}
         for number, draft in enumerate(self.drafts):
-            for argument in draft.arguments:
-                if argument.kind == "buffer":
-                    index = int(str(argument.value))
-                    first.setdefault(index, number)
-                    last[index] = number
+            for index in draft.reads:
+                first.setdefault(index, number)
+                last[index] = number
         return [LiveBuffer(index, self.schedule.buffers[index].nbytes, first[index], last[index])
                 for index in sorted(first) if self.schedule.buffers[index].place == "arena"]
 
@@ -389,11 +434,11 @@ class _Numbers:
         return int(next(self.numbers))
 
 
-def written(lowered: Lowered) -> set[int]:
+def written(lowered: Lowered) -> frozenset[int]:
     """Buffers that a lowered section writes."""
-    return {int(str(argument.value)) for parameter, argument
-            in zip(lowered.section.parameters, lowered.arguments, strict=True)
-            if isinstance(parameter, Pointer) and parameter.access != "read"}
+    return frozenset(int(str(argument.value)) for parameter, argument
+                     in zip(lowered.section.parameters, lowered.arguments, strict=True)
+                     if isinstance(parameter, Pointer) and parameter.access != "read")
 
 
 def kernel_name(lowered: Lowered) -> str:

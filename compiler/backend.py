@@ -7,7 +7,7 @@ many parallel iterations each takes, and may cut a lowered section into several.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -62,6 +62,7 @@ class Backend(Protocol):
     style: Style
     guards_steps: bool
     most_arguments: int
+    chains_steps: bool
 
     def render(self, kernel: KernelIR) -> Rendered: ...
 
@@ -91,6 +92,7 @@ class CpuBackend:
     style = STYLES["cpu"]
     guards_steps = False
     most_arguments = 2**20
+    chains_steps = True
 
     def __init__(self, target: Target, options: Mapping[str, Any]) -> None:
         self.target = target
@@ -128,6 +130,7 @@ class CudaBackend:
 
     style = STYLES["cuda"]
     guards_steps = True
+    chains_steps = False    # a whole step is one launch of many blocks
     most_arguments = 128    # more of them in one kernel do not fit its registers
 
     def __init__(self, target: Target, options: Mapping[str, Any]) -> None:
@@ -182,7 +185,7 @@ class CudaBackend:
                     cuda_scatter.thread_count(size, before, after))
 
 
-BACKENDS: dict[str, Callable[[Target, Mapping[str, Any]], Backend]] = {"cpu": CpuBackend, "cuda": CudaBackend}
+BACKENDS: dict[str, type[CpuBackend] | type[CudaBackend]] = {"cpu": CpuBackend, "cuda": CudaBackend}
 
 
 def backend_for(target: Target, options: Mapping[str, Any]) -> Backend:

@@ -100,14 +100,18 @@ class FusionResult:
         return node in self.copied or node.op.kind != "view"
 
 
-def fuse(order: Sequence[Tensor], roots: Sequence[Tensor], fence: frozenset[Tensor]) -> FusionResult:
-    """Group the nodes of a primitive graph, given in topological order."""
-    return _Fuser(order, roots, fence).run()
+def fuse(order: Sequence[Tensor], roots: Sequence[Tensor], fence: frozenset[Tensor],
+         by_rows: bool = False) -> FusionResult:
+    """Group the nodes of a primitive graph, given in topological order. `by_rows`: what is made of a product goes along
+    its rows (see `chains`)."""
+    return _Fuser(order, roots, fence, by_rows).run()
 
 
 class _Fuser:
-    def __init__(self, order: Sequence[Tensor], roots: Sequence[Tensor], fence: frozenset[Tensor]) -> None:
+    def __init__(self, order: Sequence[Tensor], roots: Sequence[Tensor], fence: frozenset[Tensor],
+                 by_rows: bool) -> None:
         self.order = order
+        self.by_rows = by_rows
         self.fence = fence
         self.roots = frozenset(roots)
         self.copied = {root for root in roots if root.op.kind == "view"}
@@ -342,7 +346,23 @@ class _Fuser:
                 return False
             if axes and member.op.name not in CHEAP and (group.reduced or axes & innermost):
                 return False
+        return not self.by_rows or not group.reduced or self._keeps_rows(group, every)
+
+    def _keeps_rows(self, group: Group, every: frozenset[int]) -> bool:
+        """False where a product is turned into something that others need, and that is summed over the rows besides (a
+        gradient and that of the bias): in one kernel it would go down the columns, far from the product's rows."""
+        for member in group.at:
+            for base, axes in self.preds[member]:
+                if base.op.kind != "contraction" or axes is None or group.axes_of(member) != every:
+                    continue
+                *rows, column = (None if axis is None else group.at[member][axis] for axis in axes)
+                if column not in group.reduced and group.reduced == frozenset(rows) - {None}:
+                    return all(group.axes_of(each) != every or each.op.kind == "reduction" or
+                               not self._wanted_outside(each, group) for each in group.at)
         return True
+
+    def _wanted_outside(self, member: Tensor, group: Group) -> bool:
+        return member in self.roots or any(user not in group.at for user in self.users.get(member, ()))
 
     def _innermost(self, group: Group, every: frozenset[int]) -> frozenset[int]:
         """The axis that the inner loop of an elementwise group will run along: the last of its results' axes. What

@@ -17,7 +17,8 @@ from staticgraph.errors import UnsupportedError
 from staticgraph.tensor import Tensor, toposort
 from staticgraph.types import Size, product
 
-from .access import Access, GroupAccesses
+from .access import Access, Arrangement, GroupAccesses
+from .chains import RowSpace, Touch
 from .fusion import FusionResult, Group, is_inline
 from .kernel_ir import Axis, Check, Let, Map, Reduce, Result, Section, Statement, Store, unknown_in_formula
 from .parameters import BufferOf, Parameters, Style, cast, index_sum, literal
@@ -38,7 +39,8 @@ Loads = dict[tuple[int, Size, tuple[Size, ...]], str]
 @dataclass
 class Lowered:
     """A section with the argument of every parameter; `extent` is its number of parallel iterations, `extents` the
-    sizes of all its loops, outermost first, and `inner` those of them that are no parallel axes."""
+    sizes of all its loops, outermost first, and `inner` those of them that are no parallel axes; `rows` says what its
+    rows touch, if that is known."""
 
     section: Section
     arguments: list[Argument]
@@ -49,6 +51,7 @@ class Lowered:
     flops: Size = 0
     extents: tuple[Size, ...] = ()
     inner: tuple[Size, ...] = ()
+    rows: RowSpace | None = None
 
 
 class GroupLowering:
@@ -74,6 +77,8 @@ class GroupLowering:
         self.values: dict[Tensor, str] = {}
         self.loads: Loads = {}
         self.names: list[str] = []
+        self.touched: list[Access] = []
+        self.scattered: list[Access] = []
         self.counter = 0
 
     # The section.
@@ -97,7 +102,19 @@ class GroupLowering:
         section = Section(tuple(self.parameters.parameters), tuple(axes), tuple(self.row_body), 1, tuple(self.prelude))
         outer, inner = (tuple(plan.extents[number] for number in runs) for runs in (plan.outer, plan.inner))
         return Lowered(section, self.parameters.arguments, product(outer), plan.lanes, self.names, plan.flat,
-                       len(self.members) * product(self.group.extents), (*outer, *inner), inner)
+                       len(self.members) * product(self.group.extents), (*outer, *inner), inner,
+                       self._row_space(plan))
+
+    def _row_space(self, plan: Arrangement) -> RowSpace:
+        """What the points of the parallel axes touch: the accesses of the group, along these axes."""
+        axes = [plan.runs[number][-1] for number in plan.outer]
+        anywhere = frozenset(self.scattered)
+        touches = []
+        for access in dict.fromkeys([*self.touched, *self.scattered]):
+            known = access not in anywhere and access.offset == 0
+            strides = tuple(access.strides[axis] for axis in axes) if known else None
+            touches.append(Touch(self.parameters.buffer_of(access.base), strides, access.base.size))
+        return RowSpace(tuple(plan.extents[number] for number in plan.outer), tuple(touches))
 
     # Statements.
 
@@ -132,6 +149,7 @@ class GroupLowering:
         for member in stored:
             access = self.accesses.stores[member]
             pointer = self.parameters.pointer(member, 0, "write")
+            self.touched.append(access)
             body.append(Store(pointer, self._index(access), values[member]))
 
     def _emit_rows(self, body: list[Statement]) -> None:
@@ -313,6 +331,7 @@ class GroupLowering:
         name = loads.get(access.key)
         if name is None:
             pointer = self.parameters.pointer(access.base, access.offset, "read")
+            self.touched.append(access)
             name = self._name(f"{pointer}v")
             body.append(Let(name, str(access.base.dtype), f"{pointer}[{self._index(access)}]"))
             loads[access.key] = name
@@ -371,6 +390,7 @@ class GroupLowering:
         assert source is not None
         stride = self.parameters.extent(source.strides[member.attrs["axis"]])
         pointer = self.parameters.pointer(access.base, access.offset, "read")
+        self.scattered.append(access)
         rest = self._index(access)
         where = index if stride == "1" else f"{index} * {stride}"
         return self._let(member.op.name, member, f"{pointer}[{where if rest == '0' else f'{where} + {rest}'}]", body)

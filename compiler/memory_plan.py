@@ -4,12 +4,16 @@ A buffer lives from the step that first writes it to the last step that touches 
 buffer takes a free slot that is known to be large enough (sizes may be formulas of symbolic dimensions, so "known" is
 `types.sign_of`), the smallest such by the order of slots, else a new slot is opened at the end. Offsets are therefore
 sums of slot sizes: one plan is right for every batch size, and the peak is a formula that can be printed.
+
+A chain (see `chains`) is in all of its steps at once, in different rows: what it touches lives from its first step to
+its last. Only a buffer of which it touches a row at a time and that it is done with may give its slot to another such
+buffer of the same bytes: row lies upon row then, and a row is through before it is overwritten.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from staticgraph.types import Size, floor_divide, sign_of
@@ -34,17 +38,56 @@ def aligned(nbytes: Size) -> Size:
     return floor_divide(nbytes + (ALIGNMENT - 1), ALIGNMENT) * ALIGNMENT
 
 
-def plan(buffers: Sequence[LiveBuffer]) -> tuple[dict[int, Size], Size]:
+@dataclass(frozen=True)
+class Span:
+    """The steps of a chain, the last one included, and the buffers of which it touches a row at a time."""
+
+    first: int
+    last: int
+    local: frozenset[int]
+
+
+def plan(buffers: Sequence[LiveBuffer], chains: Sequence[Span] = ()) -> tuple[dict[int, Size], Size]:
     """Offsets by buffer index, and the size of the arena, both in bytes."""
     slots = _Slots()
-    place = {buffer.index: slots.take(aligned(buffer.nbytes), buffer.first, buffer.last)
-             for buffer in sorted(buffers, key=lambda each: (each.first, each.index))}
+    spans = {number: span for span in chains for number in range(span.first, span.last + 1)}
+    place: dict[int, int] = {}
+    through: dict[Span, list[LiveBuffer]] = {span: [] for span in chains}
+    for buffer in sorted(buffers, key=lambda each: (_extended(spans, each)[0], each.first, each.index)):
+        first, last = _extended(spans, buffer)
+        old = _given_up(spans.get(buffer.first), buffer, through)
+        if old is not None:
+            slot = place[old.index]
+            slots.keep(slot, last)
+        else:
+            slot = slots.take(aligned(buffer.nbytes), first, last)
+        place[buffer.index] = slot
+        span = spans.get(buffer.last)
+        if span is not None and buffer.index in span.local:
+            through[span].append(buffer)
     offsets: list[Size] = []
     total: Size = 0
     for size in slots.sizes:
         offsets.append(total)
         total = total + size
     return {index: offsets[number] for index, number in place.items()}, total
+
+
+def _extended(spans: Mapping[int, Span], buffer: LiveBuffer) -> tuple[int, int]:
+    """The steps that a buffer lives in, chains counted as one."""
+    start, end = spans.get(buffer.first), spans.get(buffer.last)
+    return start.first if start else buffer.first, end.last if end else buffer.last
+
+
+def _given_up(span: Span | None, buffer: LiveBuffer, through: Mapping[Span, list[LiveBuffer]]) -> LiveBuffer | None:
+    """A buffer whose slot this one can have because their chain has no more need of it."""
+    if span is None or buffer.index not in span.local:
+        return None
+    for old in through[span]:
+        if old.last < buffer.first and old.nbytes == buffer.nbytes:
+            through[span].remove(old)
+            return old
+    return None
 
 
 class _Slots:
@@ -55,21 +98,29 @@ class _Slots:
         self.sizes: list[Size] = []
         self.free: dict[Size, list[int]] = {}
         self.busy: list[tuple[int, int]] = []
+        self.until: dict[int, int] = {}
         self.covers: dict[tuple[Size, Size], bool] = {}
 
     def take(self, need: Size, first: int, last: int) -> int:
         """The number of the slot that holds `need` bytes from step `first` to step `last`."""
         while self.busy and self.busy[0][0] < first:
-            _, number = heapq.heappop(self.busy)
-            heapq.heappush(self.free.setdefault(self.sizes[number], []), number)
+            end, number = heapq.heappop(self.busy)
+            if self.until[number] == end:
+                heapq.heappush(self.free.setdefault(self.sizes[number], []), number)
         size = self._tightest(need)
         if size is None:
             self.sizes.append(need)
             number = len(self.sizes) - 1
         else:
             number = heapq.heappop(self.free[size])
-        heapq.heappush(self.busy, (last, number))
+        self.keep(number, last)
         return number
+
+    def keep(self, number: int, last: int) -> None:
+        """The slot is taken until that step."""
+        if self.until.get(number) != last:
+            self.until[number] = last
+            heapq.heappush(self.busy, (last, number))
 
     def _tightest(self, need: Size) -> Size | None:
         """The smallest size with a free slot that surely holds `need` bytes."""

@@ -25,6 +25,7 @@ from staticgraph.types import learnable_symbols, maximum_size, size_symbols
 
 from .absorb import absorb
 from .assemble import Assembler
+from .backend import BACKENDS
 from .convolution import direct
 from .decompose import decompose, settle
 from .fusion import fuse, update_cone
@@ -119,9 +120,11 @@ def _back_end(compilation: Compilation, roots: list[Tensor], guards: list[Guard]
     outputs, values = roots[:count], roots[count:]
     stored = [below_reshapes(each) for each in outputs]
     order = toposort([*stored, *values])
-    fused = fuse(order, [*stored, *values], update_cone(order, values, stored))
+    by_rows = BACKENDS[compilation.target.device].chains_steps
+    fused = fuse(order, [*stored, *values], update_cone(order, values, stored), by_rows)
     updates = dict(zip(compilation.updates, values, strict=True))
-    schedule = Scheduler(fused, compilation.inputs, compilation.variables, stored, updates).run()
+    schedule = Scheduler(fused, compilation.inputs, compilation.variables, stored, updates,
+                         in_place=by_rows).run()
     compilation.schedule = schedule
     if enabled():
         verify_schedule(schedule)
@@ -142,7 +145,7 @@ def _back_end(compilation: Compilation, roots: list[Tensor], guards: list[Guard]
         constants=tuple(schedule.constants), buffers=parts.buffers, kernels=parts.kernels, steps=parts.steps,
         notes=parts.notes, guards=tuple(guards), checks=parts.checks, arena_bytes=parts.arena_bytes,
         structure=compilation.structure, passes=tuple(compilation.records),
-        graphs=_graph_records(compilation, roots, parts.nodes_of_step))
+        graphs=_graph_records(compilation, roots, parts.nodes_of_step), chains=parts.chains)
     verify(program)
     compilation.program = program
     debug.program(compilation, parts)
@@ -271,5 +274,7 @@ def format_program(program: Program | None) -> str:
         kernel = program.kernels[step.kernel]
         lines.append(f"step {number}: {kernel.name} 0..{step.extent} {step.stage} reads {list(step.reads)} writes "
                      f"{list(step.writes)}  # {program.notes[step.note].title}")
+    lines += [f"chain: steps {chain.first} to {chain.first + chain.count - 1}, {chain.rows} rows"
+              for chain in program.chains]
     lines.append(f"arena: {program.arena_bytes} bytes")
     return "\n".join(lines) + "\n"

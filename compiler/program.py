@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from staticgraph.errors import VerificationError
-from staticgraph.types import Size
+from staticgraph.types import Size, divide_exactly
 
 ALIGNMENT = 64
 """Bytes; every arena buffer starts at a multiple."""
@@ -101,6 +101,16 @@ class Step:
     reads: tuple[int, ...] = ()
     writes: tuple[int, ...] = ()
     note: int = 0
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Steps ``first .. first + count - 1`` may go together through `rows` rows, some rows at a time (see `chains`): an
+    equal share of each step's iterations belongs to a row, in order."""
+
+    first: int
+    count: int
+    rows: Size
 
 
 @dataclass(frozen=True)
@@ -219,6 +229,7 @@ class Program:
     structure: tuple[Any, ...] = ("tensor",)
     passes: tuple[PassRecord, ...] = field(default=(), compare=False)
     graphs: tuple[GraphRecord, ...] = field(default=(), compare=False)
+    chains: tuple[Chain, ...] = ()
 
 
 def describe_step(program: Program, number: int) -> str:
@@ -235,6 +246,7 @@ def verify(program: Program) -> None:
     for buffer in program.buffers:
         if buffer.place != "arena" and not 0 <= buffer.index < limits.get(buffer.place, -1):
             raise VerificationError(f"buffer '{buffer.name}' is {buffer.place} {buffer.index}, which does not exist")
+    _verify_chains(program)
     committed = False
     for number, step in enumerate(program.steps):
         committed = committed or step.stage == "commit"
@@ -249,3 +261,15 @@ def verify(program: Program) -> None:
             place = program.buffers[index].place
             if place in ("input", "constant") or (place == "variable" and step.stage != "commit"):
                 raise VerificationError(f"step {number} writes {place} '{program.buffers[index].name}'")
+
+
+def _verify_chains(program: Program) -> None:
+    """Chains are runs of steps that do not overlap, compute, and share their rows evenly."""
+    free = 0
+    for chain in program.chains:
+        if chain.first < free or chain.count < 2 or chain.first + chain.count > len(program.steps):
+            raise VerificationError(f"steps {chain.first} to {chain.first + chain.count - 1} are no chain")
+        free = chain.first + chain.count
+        for step in program.steps[chain.first: free]:
+            if step.stage != "compute" or divide_exactly(step.extent, chain.rows) is None:
+                raise VerificationError(f"a step over {step.extent} is in a chain of {chain.rows} rows")

@@ -23,6 +23,7 @@ from staticgraph.types import Atom, Dim
 from .program import (
     Argument,
     Buffer,
+    Chain,
     Check,
     GraphRecord,
     Guard,
@@ -39,8 +40,8 @@ from .program import (
 )
 
 FORMAT = 1
-CLASSES = {each.__name__: each for each in (Argument, Buffer, Check, GraphRecord, Guard, InputSpec, Kernel, Launch,
-                                            NodeRecord, Note, OutputSpec, Program, Step, VariableSpec)}
+CLASSES = {each.__name__: each for each in (Argument, Buffer, Chain, Check, GraphRecord, Guard, InputSpec, Kernel,
+                                            Launch, NodeRecord, Note, OutputSpec, Program, Step, VariableSpec)}
 ATOMS = ("symbol", "floordiv", "mod", "min", "max")
 MARK = "\0"
 """Stands before and after the number of a line; no name may hold one."""

@@ -5,6 +5,8 @@ stage it runs, and every value that reaches memory has a buffer. Decisions made 
 
 * an output that a kernel computes is written straight into the caller's array; leaves, repeated outputs and values
   that live elsewhere are copied there;
+* a product that only one elementwise group reads is computed in the place of that group's result, where there is one of
+  the same shape and dtype (on devices that run a row through both, see `chains`);
 * an update that a fenced group computes is written in place, in stage "commit", if nothing that runs in that stage
   still needs the old value (same element excepted); any other update is computed into the arena first and copied in the
   commit stage. So a call that fails leaves every variable as it was, and all updates read the old state.
@@ -61,24 +63,29 @@ class PlannedStep:
 
 @dataclass(eq=False)
 class Schedule:
+    """`replaced` are products that lie where a later value overwrites them."""
+
     fused: FusionResult
     steps: list[PlannedStep]
     buffers: list[BufferInfo]
     buffer_of: dict[Tensor, int]
     outputs: list[int]
     constants: list[np.ndarray[Any, Any]]
+    replaced: frozenset[Tensor] = frozenset()
 
 
 class Scheduler:
     """Builds the schedule; see the module docstring."""
 
     def __init__(self, fused: FusionResult, inputs: Sequence[Tensor], variables: Sequence[Tensor],
-                 outputs: Sequence[Tensor], updates: Mapping[Tensor, Tensor]) -> None:
+                 outputs: Sequence[Tensor], updates: Mapping[Tensor, Tensor], in_place: bool = False) -> None:
         self.fused = fused
         self.inputs = inputs
         self.variables = variables
         self.outputs = outputs
         self.updates = updates
+        self.in_place = in_place
+        self.replaced: set[Tensor] = set()
         self.buffers: list[BufferInfo] = []
         self.buffer_of: dict[Tensor, int] = {}
         self.wanted = frozenset(outputs)
@@ -90,6 +97,8 @@ class Scheduler:
         order = self._ordered_groups()
         commits = self._commit_groups(order)
         output_buffers = self._output_buffers()
+        if self.in_place:
+            self._place_products(order)
         late: list[PlannedStep] = []
         for item in order:
             step = self._step(item, commits)
@@ -97,7 +106,8 @@ class Scheduler:
         self._copies_to_outputs(output_buffers)
         late += self._copies_to_variables(commits)
         self.steps += late
-        return Schedule(self.fused, self.steps, self.buffers, self.buffer_of, output_buffers, self.constants)
+        return Schedule(self.fused, self.steps, self.buffers, self.buffer_of, output_buffers, self.constants,
+                        frozenset(self.replaced))
 
     # Buffers.
 
@@ -191,6 +201,30 @@ class Scheduler:
         self.buffer(item)
         return PlannedStep(item)
 
+    # Products.
+
+    def _place_products(self, order: Sequence[Any]) -> None:
+        """Let products lie in the place of what is made of them."""
+        for group in order:
+            if not isinstance(group, Group) or group.fenced or group.reduced:
+                continue
+            homes = self._stored(group)
+            for read in self._group_reads(group):
+                home = next((node for node in homes if self._overwrites(group, node, read)), None)
+                if home is not None:
+                    homes = [each for each in homes if each is not home]
+                    self.buffer_of[read] = self.buffer(home)
+                    self.replaced.add(read)
+
+    def _overwrites(self, group: Group, result: Tensor, read: Tensor) -> bool:
+        """May a member's result be stored where the product that it is made of lies? Nothing else may read that, and
+        the group only the element that it writes."""
+        if read.op.kind != "contraction" or read in self.fused.roots or read in self.buffer_of:
+            return False
+        if result.dtype != read.dtype or any(user not in group.at for user in self.fused.users[read]):
+            return False
+        return self._in_place(group, result, read)
+
     # Outputs and updates.
 
     def _output_buffers(self) -> list[int]:
@@ -244,7 +278,7 @@ class Scheduler:
                     readers[base].discard(group)
 
     def _in_place(self, group: Group, result: Tensor, variable: Tensor) -> bool:
-        """True when the group reads the variable only at the element that it writes."""
+        """True when the group reads the variable, or other value, only at the element that it writes."""
         home = dict(zip(group.at[result], contiguous_strides(result.shape), strict=True))
         for member in group.at:
             if member.op.kind == "gather" and variable in self._bases(member):

@@ -2,7 +2,10 @@
 
 All tables of a program lie in one row of int64 slots:
 
-    status block | arguments of step 0 | arguments of step 1 | ... | step table (see `driver`)
+    status block | arguments of step 0 | arguments of step 1 | ... | step table (see `driver`) | chains | launch table
+
+The step table has a row for every step. What a call runs is the launch table, where a chain of steps is one row (see
+`chains`); without chains the two are the same.
 
 A step that writes an arena buffer which no other step touches has a *workspace*. Chunks of it may run in several
 threads, so each thread gets arguments of its own, with a workspace of its own: the first thread's is in the arena, the
@@ -22,10 +25,11 @@ from typing import Any
 
 import numpy as np
 
-from staticgraph.compiler.program import ALIGNMENT, STATUS_SLOTS, Argument, Program, Step
+from staticgraph.compiler.program import ALIGNMENT, STATUS_SLOTS, Argument, Chain, Program, Step
 from staticgraph.errors import VerificationError
 from staticgraph.types import Dim, Size, evaluate_size, floor_divide, maximum_size
 
+from .chains import HEAD_SLOTS, PART_SLOTS, block_of, chain_address
 from .convert import Array
 from .driver import STEP_SLOTS
 from .results import Results
@@ -96,8 +100,13 @@ class Binding:
 
     `input_patches` and `output_patches` hold, for each input and output, the (slot, bytes to add) where its address
     goes; `results` makes the arrays that a call returns; `sizes` are the symbols' values; `parallel` says that threads
+<<<<<<< HEAD
     may help; `brief` says that a call is over before it pays to let others run; `generation` is that of the arena which
     the table points into; `call` is the native way in, where there is one.
+=======
+    may help; `generation` is that of the arena which the table points into. `steps` is the address of the step table,
+    `launches` that of the launch table.
+>>>>>>> af6f82d (wip chains)
     """
 
     sizes: Mapping[str, int]
@@ -105,6 +114,7 @@ class Binding:
     slots: memoryview
     status: int
     steps: int
+    launches: int
     parallel: bool
     input_patches: tuple[tuple[tuple[int, int], ...], ...]
     output_patches: tuple[tuple[tuple[int, int], ...], ...]
@@ -146,6 +156,11 @@ class Layout:
         self._arena_end = align(program.arena_bytes)
         self._private_bytes = self._measure_workspaces()
         self._steps = self._lay_steps(kernels)
+        self._chains = self._lay_chains()
+        self.launched = _launched(program)
+        self._launches = len(self._template) if program.chains else self._steps
+        if program.chains:
+            self._template += [0] * (STEP_SLOTS * len(self.launched))
 
     def _measure_workspaces(self) -> Size:
         """Bytes of workspace that one more thread needs: those of the step that needs most."""
@@ -173,6 +188,14 @@ class Layout:
             self._own.append((slot + 1, start))
             self._add(slot + 2, step.extent)
         return first
+
+    def _lay_chains(self) -> list[int]:
+        """The first slot of each chain's table."""
+        starts = []
+        for chain in self._program.chains:
+            starts.append(len(self._template))
+            self._template += [chain.count, 0] + [0] * (PART_SLOTS * chain.count)
+        return starts
 
     def _is_private(self, step: Step) -> bool:
         return not self._workspaces.isdisjoint(step.writes)
@@ -229,10 +252,13 @@ class Layout:
         if arena.size and not 0 <= row[arena].min() <= row[arena].max() <= arena_bytes:
             self._check_places(row, arena_bytes, sizes)
         parallel, brief = self._cut(row, sizes, private <= PRIVATE_LIMIT)
+        if program.chains:
+            parallel = self._fill_launches(row, sizes)
         patches = {place: tuple(tuple((slot, int(row[slot])) for slot in slots) for slots in each)
                    for place, each in self._moving.items()}
         return Binding(
             sizes=dict(sizes), row=row, slots=row.data, status=base, steps=base + SLOT_BYTES * self._steps,
+            launches=base + SLOT_BYTES * self._launches,
             parallel=parallel and self._threads > 1,
             input_patches=patches["input"], output_patches=patches["output"],
             results=Results(tuple(tuple(evaluate_size(size, sizes) for size in spec.shape) for spec in program.outputs),
@@ -254,7 +280,7 @@ class Layout:
     def _cut(self, row: Array, sizes: Mapping[str, int], share_private: bool) -> tuple[bool, bool]:
         """Put the chunks into the step table; whether any step has more than one, and whether all are brief."""
         nbytes = [evaluate_size(buffer.nbytes, sizes) for buffer in self._program.buffers]
-        table = row[self._steps:].reshape(-1, STEP_SLOTS)
+        table = row[self._steps: self._steps + STEP_SLOTS * len(self._program.steps)].reshape(-1, STEP_SLOTS)
         work = 0
         for step, entry in zip(self._program.steps, table):
             extent, private = int(entry[2]), self._is_private(step)
@@ -264,6 +290,40 @@ class Layout:
             entry[3] = chunk_of(extent, traffic, flops, threads)
             work += traffic + flops
         return bool((table[:, 3] < table[:, 2]).any()), work <= BRIEF_WORK
+
+    def _fill_launches(self, row: Array, sizes: Mapping[str, int]) -> bool:
+        """The rows of the launch table: those of single steps, and the chains; whether any is cut."""
+        program = self._program
+        steps = row[self._steps: self._steps + STEP_SLOTS * len(program.steps)].reshape(-1, STEP_SLOTS)
+        launches = row[self._launches:].reshape(-1, STEP_SLOTS)
+        starts = {chain.first: (chain, start) for chain, start in zip(program.chains, self._chains)}
+        for entry, first in zip(launches, self.launched):
+            if first in starts:
+                entry[:] = self._fill_chain(row, steps, *starts[first], sizes)
+            else:
+                entry[:] = steps[first]
+        return bool((launches[:, 3] < launches[:, 2]).any())
+
+    def _fill_chain(self, row: Array, table: Array, chain: Chain, start: int, sizes: Mapping[str, int]) -> list[int]:
+        """Fill in the chain's own table; its row of the launch table."""
+        program, rows = self._program, evaluate_size(chain.rows, sizes)
+        members = range(chain.first, chain.first + chain.count)
+        nbytes = {index: evaluate_size(program.buffers[index].nbytes, sizes)
+                  for number in members for index in (*program.steps[number].reads, *program.steps[number].writes)}
+        written = {index for number in members for index in program.steps[number].writes}
+        flops = sum(evaluate_size(program.notes[program.steps[number].note].flops, sizes) for number in members)
+        row[start + 1] = block_of(rows, sum(nbytes[index] for index in written))
+        parts = row[start + HEAD_SLOTS: start + HEAD_SLOTS + PART_SLOTS * chain.count].reshape(-1, PART_SLOTS)
+        parts[:, :2] = table[chain.first: chain.first + chain.count, :2]
+        parts[:, 2] = table[chain.first: chain.first + chain.count, 2] // max(1, rows)
+        chunk = chunk_of(rows, sum(nbytes.values()), flops, self._threads)
+        return [chain_address(), address_of(row) + SLOT_BYTES * start, rows, chunk, 0]
+
+
+def _launched(program: Program) -> list[int]:
+    """The first step of each row of the launch table."""
+    inside = {number for chain in program.chains for number in range(chain.first + 1, chain.first + chain.count)}
+    return [number for number in range(len(program.steps)) if number not in inside]
 
 
 def align(nbytes: Size) -> Size:

@@ -70,6 +70,11 @@ def explain(program: Program, kernels: Sequence[Loaded], memory: Memory, machine
         f"object cache: {_cache_place()}\n{machine}",
         section("steps", ("", "kernel", "times", "reads", "writes", "computes", "lines"), (
             (str(number), *_step_row(program, step)) for number, step in enumerate(program.steps))),
+        section("chains", ("steps", "rows", "kernels that go together through some rows at a time"), (
+            (f"{chain.first}..{chain.first + chain.count - 1}", _size(chain.rows),
+             ", ".join(program.kernels[step.kernel].name
+                       for step in program.steps[chain.first: chain.first + chain.count]))
+            for chain in program.chains)),
         section("buffers", ("name", "type", "place", "bytes", "alive in steps"), (
             _buffer_row(program, number, buffer) for number, buffer in enumerate(program.buffers))),
         "memory\n" + "\n".join("  " + line for line in str(memory).splitlines())]

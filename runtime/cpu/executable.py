@@ -39,6 +39,7 @@ class CpuExecutable(Executable):
         self._constants = [np.array(each, order="C", copy=None) for each in program.constants]
         self._layout = Layout(program, [kernel.address for kernel in self._kernels],
                               [storage.array for storage in storages], self._constants, thread_count())
+        self._launch_count = len(self._layout.launched)
         self._drive = load_driver()
         self._arena = Arena()
         self._bindings: dict[tuple[tuple[int, ...], ...], Binding] = {}
@@ -67,7 +68,7 @@ class CpuExecutable(Executable):
                     if self._late or self._copies:
                         self._copy_after(results, recent)
                 elif done is not None:
-                    self._raise_failed(recent, done)
+                    self._raise_failed(recent, self._layout.launched[done])
         finally:
             while held:
                 held -= 1
@@ -87,11 +88,11 @@ class CpuExecutable(Executable):
                 come_home(self._storages, self._written)
             binding, results = self._prepare(arrays, args)
             if binding.parallel:
-                failed = self._drive_together(binding.steps, self._step_count, binding.status)
+                failed = self._drive_together(binding.launches, self._launch_count, binding.status)
             else:
-                failed = self._drive(binding.steps, self._step_count, binding.status, 0)
+                failed = self._drive(binding.launches, self._launch_count, binding.status, 0)
             if failed >= 0:
-                self._raise_failed(binding, failed)
+                self._raise_failed(binding, self._layout.launched[failed])
             if self._late or self._copies:
                 self._copy_after(results, binding)
         finally:
@@ -154,7 +155,7 @@ class CpuExecutable(Executable):
             patches = [(number, base + SLOT_BYTES * slot, offset)
                        for number, each in enumerate(arrays) for slot, offset in each]
             binding.call = make_call(list(zip(self._expected, shapes)), patches, len(arrays),
-                                     (binding.steps, self._step_count, binding.status), not binding.brief)
+                                     (binding.launches, self._launch_count, binding.status), not binding.brief)
         return binding if binding.call is not None else None
 
     def _drive_together(self, steps: int, count: int, status: int) -> int:

@@ -143,8 +143,8 @@ def test_bytes_of_the_training_step() -> None:
     used = [evaluate_size(program.arena_bytes, {"batch": batch}) for batch in (1, 64, 1024)]
     apart = [sum(evaluate_size(aligned(each.nbytes), {"batch": batch}) for each in live_buffers(program))
              for batch in (1, 64, 1024)]
-    assert used == [71360, 217664, 2448704]
-    assert [round(a / b, 2) for a, b in zip(used, apart)] == [0.99, 0.77, 0.7]
+    assert used == [70848, 184896, 1924416]
+    assert used == apart    # products lie where their results go, and all else is alive together
 
 
 def test_memory_is_taken_again() -> None:
