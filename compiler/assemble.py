@@ -268,12 +268,14 @@ class Assembler:
         self._library(Call(kernel, arguments, rows), {self.buffer_of(node), scratch}, node)
 
     def _add(self, lowered: Lowered, stage: str, nodes: Sequence[Tensor], guard: bool, whole: bool = False) -> None:
-        for piece in [lowered] if whole else self.backend.pieces(lowered, self._scratch):
+        pieces = [lowered] if whole else self.backend.pieces(lowered, self._scratch)
+        rows = lowered.rows if len(pieces) == 1 else None
+        for piece in pieces:
             part = guarded(piece) if guard else piece
             kernel, listing = self._rendered(KernelIR(kernel_name(part), (part.section,), part.lanes, guard))
             reports = any(argument.kind == "status" for argument in part.arguments)
             self.drafts.append(_Draft(kernel, part.arguments, self.backend.extent(part), stage, written(part),
-                                      list(nodes), part.flops, listing, [], part.rows, reports=reports))
+                                      list(nodes), part.flops, listing, [], rows, reports=reports))
 
     def _guards(self) -> bool:
         """Does the next step have to look at the status? Only where a step before it checks something."""
