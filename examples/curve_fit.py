@@ -2,8 +2,8 @@
 
 The course CS4787 fits this curve with reverse-mode differentiation written by hand: 256 points with noise of deviation
 0.1, a 1-128-128-1 network with ReLU whose first layer is of signs, mini-batches of 8 and plain SGD at a rate of 1e-4
-for 10,000 steps. Samples are columns here, as there. The batch is a symbolic size: the step on 8 points and the losses over
-all of them share their kernels, and one that is used for the drawing takes 400.
+for 10,000 steps. Samples are columns here, as there. The batch is a symbolic size: a step takes 8 points, the losses
+are those of all, the drawing asks for 400, and nothing is compiled again for any of these sizes.
 
     python examples/curve_fit.py                       # writes curve_fit.png where matplotlib is installed
     python examples/curve_fit.py --plot fit.svg        # or .pdf; --plot '' for none

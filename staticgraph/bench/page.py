@@ -68,7 +68,8 @@ def _threads(run: Record) -> str:
 
 
 def _summary(record: Record, judged: Sequence[Verdict]) -> Iterator[str]:
-    best = [found[1] for run in record["runs"] for case in run["cases"] if (found := best_peer(run, case)) is not None]
+    best = [found[1] for run in record["runs"] for case in run["cases"]
+            if (found := best_peer(run, case)) is not None and ("least" in case["figures"] or not case["figures"])]
     tiles = []
     if judged:
         tiles.append((f"{sum(each.reached for each in judged)} of {len(judged)}", "figures reached"))
@@ -208,7 +209,7 @@ def _missed(judged: Sequence[Verdict]) -> Iterator[str]:
     if not missed:
         return
     rows = "".join(f"<tr><td>{escape(each.where)}</td><td>{each.threads}</td><td>{escape(texts_of(each)[0])}</td>"
-                   f"<td>{escape(texts_of(each)[1])}</td><td data-value=\"{each.missing}\">"
+                   f"<td>{escape(texts_of(each)[1].removeprefix('wanted '))}</td><td data-value=\"{each.missing}\">"
                    f"{max(1, round(100 * each.missing))}%</td></tr>" for each in missed)
     heads = "".join(f'<th scope="col" data-sort>{text}</th>' for text in ("figure", "threads", "found", "wanted",
                                                                           "missed by"))

@@ -120,3 +120,38 @@ def _grid(x: object, y: object, bottom: float, top: float) -> str:
              f'of inputs and results</text><text transform="translate(13 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)" '
              'text-anchor="middle">GFlop/s</text>')
     return across + up + names
+
+
+PAPER, INK, QUIET, LINE, AHEAD, BEHIND = "#ffffff", "#1b1f24", "#5b6470", "#d5dbe1", "#2f74b8", "#c2552d"
+ROW, NAMES, PLOT, MARGIN = 17.0, 250.0, 470.0, 16.0
+
+
+def overview(rows: Sequence[tuple[str, str, float, str, bool | None]], title: str) -> str:
+    """One picture of a whole run as a file of its own: for each (suite, case, ratio, best peer, figure reached) a bar
+    from 1 to how many times as long the best peer takes. White background, colours of its own."""
+    lines, y, suite = [], MARGIN + 44, ""
+
+    def x(ratio: float) -> float:
+        return NAMES + PLOT * ratio_place(ratio) / 100
+    for group, case, ratio, peer, reached in rows:
+        if group != suite:
+            suite, y = group, y + 26
+            lines.append(f'<text x="{MARGIN}" y="{y - 5:.0f}" font-weight="bold" fill="{INK}">{escape(group)}</text>')
+        start, end = sorted((x(1.0), x(ratio)))
+        sign = "" if reached is None else "\u2713 " if reached else "\u2717 "
+        lines.append(
+            f'<text x="{MARGIN + 8}" y="{y + 11:.0f}" fill="{INK}">{escape(case)}</text>'
+            f'<rect x="{start:.1f}" y="{y + 2:.0f}" width="{max(end - start, 1):.1f}" height="{ROW - 5:.0f}" rx="2" '
+            f'fill="{AHEAD if ratio >= 1 else BEHIND}"/><text x="{max(x(1.0), x(ratio)) + 5:.1f}" y="{y + 11:.0f}" '
+            f'fill="{QUIET}">{sign}{digits(ratio)}\u00d7 {escape(peer)}</text>')
+        y += ROW
+    height, width = y + MARGIN, NAMES + PLOT + 150
+    scale = "".join(
+        f'<line x1="{x(value):.1f}" x2="{x(value):.1f}" y1="{MARGIN + 44:.0f}" y2="{y:.0f}" '
+        f'stroke="{QUIET if value == 1 else LINE}"/><text x="{x(value):.1f}" y="{MARGIN + 38:.0f}" '
+        f'text-anchor="middle" fill="{QUIET}">{value:g}\u00d7</text>' for value in (0.25, 0.5, 1, 2, 4, 8, 16, 32, 64))
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" role="img" '
+            f'viewBox="0 0 {width:.0f} {height:.0f}" font-family="system-ui, sans-serif" font-size="11">'
+            f'<title>{escape(title)}</title><rect width="100%" height="100%" fill="{PAPER}"/>'
+            f'<text x="{MARGIN}" y="{MARGIN + 8:.0f}" font-size="13" font-weight="bold" fill="{INK}">{escape(title)}'
+            f"</text>{scale}{''.join(lines)}</svg>\n")

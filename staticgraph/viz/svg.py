@@ -78,11 +78,14 @@ def _legend(model: Model, scene: Scene) -> Iterator[tuple[float, str]]:
     entries = [(name, fill, border) for role, (fill, border, name) in ROLES.items() if role in roles]
     parts = dict.fromkeys(mark.part for mark in scene.display.marks if mark.role == "op" and mark.part)
     entries += [(f"{part} op", "#ffffff", PARTS[part]) for part in PARTS if part in parts]
+    right = max(scene.width + 2 * MARGIN, 720.0) - MARGIN
     for name, fill, border in entries:
+        y, x = _next_place(y, x, 24 + len(name) * 6.7, right)
         yield y, (f'<rect x="{_n(x)}" y="{_n(y - 9)}" width="18" height="11" rx="3" fill="{fill}" stroke="{border}" '
                   f'stroke-width="1.5"/>' + _text(x + 24, y, name, 11, INK))
         x += 24 + len(name) * 6.7 + 22
     if any(path.folded for path in scene.paths):
+        y, x = _next_place(y, x, 32 + 32 * 6.7, right)
         yield y, (f'<path d="M{_n(x)} {_n(y - 4)}h26" stroke="{LINE}" stroke-width="1.2" stroke-dasharray="4 3"/>'
                   + _text(x + 32, y, "through views, which cost nothing", 11, INK))
     numbers = sorted(scene.kernels)
@@ -97,6 +100,11 @@ def _legend(model: Model, scene: Scene) -> Iterator[tuple[float, str]]:
     if len(numbers) > LEGEND_MOST:
         y += (LEGEND_MOST - 1) // fit * LEGEND_ROW + LEGEND_ROW
         yield y, _text(MARGIN, y, f"and {len(numbers) - LEGEND_MOST} more kernels", 11, QUIET)
+
+
+def _next_place(y: float, x: float, width: float, right: float) -> tuple[float, float]:
+    """Where an entry of the legend goes: on this line, or on the next one where this is full."""
+    return (y, x) if x + width <= right else (y + LEGEND_ROW, MARGIN)
 
 
 def _legend_kernel(model: Model, number: int, title: str, x: float, y: float) -> tuple[float, str]:

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from staticgraph.bench.page import page
-from staticgraph.bench.plots import Point, ratio_bar, ratio_place, roofline, time_bar
+from staticgraph.bench.plots import Point, overview, ratio_bar, ratio_place, roofline, time_bar
 
 from .records import COMPILE, RECORD, RUN, TIMING, changed
 
@@ -90,6 +90,14 @@ def test_bars_lie_where_their_ratios_are() -> None:
     assert 'class="behind" x="12.50%" width="12.50%"' in ratio_bar(0.5)
     assert 'class="wanted" x1="37.50%"' in ratio_bar(4.0, 2.0) and "wanted" not in ratio_bar(4.0)
     assert 'width="50.00%"' in time_bar(1.0, 2.0, "cold", "half")
+
+
+def test_the_overview_is_a_document_of_its_own() -> None:
+    text = overview([("rows", "a <b>", 2.0, "jax", True), ("rows", "c", 0.1, "numpy", False),
+                     ("conv", "d", 900.0, "torch", None)], "title & more")
+    outline(text)
+    assert text.startswith('<svg xmlns="http://www.w3.org/2000/svg"') and text.count("<rect") == 4
+    assert "✓ 2.00× jax" in text and "✗ 0.10× numpy" in text and ">900× torch" in text and "a &lt;b&gt;" in text
 
 
 def test_the_roofline_holds_every_point_that_has_a_place() -> None:
