@@ -20,8 +20,8 @@ from staticgraph.types import Size, floor_divide
 
 from ..target import Target
 
-BLOCK_BYTES = 128 * 1024
-"""Of a block of images: it stays in the second level of cache, beside weights."""
+BLOCK_BYTES = 192 * 1024
+"""Of a block of images: it stays in the second level of cache, beside the weights that it meets."""
 
 PLACES = 256
 """Elements of the result in a block for the gradient of weights: as many as have room for their turned cotangents."""
@@ -29,8 +29,11 @@ PLACES = 256
 FACTORS = 1024
 """Weights of one output that a block meets, at most."""
 
-DEPTH = 256
-"""About as many of them are wanted: a row of weights then stays in the first level of cache."""
+DEPTH = 576
+"""About as many of them are wanted: results are seldom read again, and the windows of a tile stay close by."""
+
+PANEL = 64
+"""Outputs that are computed before any is stored."""
 
 FLOATS = {"float32": 4, "float64": 8}
 
@@ -177,7 +180,7 @@ def render_conv(dtype: str, target: Target) -> tuple[str, str]:
     name = f"conv_{dtype}"
     return name, _head(name, dtype, "x w y", "multiply_windows") + f"""\
     block = local_{dtype}({BLOCK_BYTES // FLOATS[dtype]})
-    edge = local_{dtype}({tiles.height * tiles.vectors * tiles.lanes})
+    edge = local_{dtype}({PANEL * tiles.vectors * tiles.lanes})
     for item in range(start, stop):
         band = item // column_blocks
         image = band // row_blocks
@@ -186,7 +189,7 @@ def render_conv(dtype: str, target: Target) -> tuple[str, str]:
         c = 0
         while c < channels:
 {_fill(tiles.lanes, " " * 12)}\
-            multiply_windows({tiles.lanes}, {tiles.vectors}, {tiles.height},
+            multiply_windows({tiles.lanes}, {tiles.vectors}, {tiles.height}, {PANEL},
                              shift(w, (group * outputs * channels + c) * taps), block, offsets,
                              shift(y, (image * outputs * rows + i) * columns + j), edge, channels * taps, outputs,
                              some * taps, pitch, min(block_rows, rows - i), min(block_columns, columns - j),

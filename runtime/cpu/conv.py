@@ -25,6 +25,9 @@ from ..mathematics.emit import Value, select
 from .gemm import fill_pack
 from .vectors import INT32, INT64, Fill, Vectors, counted, element_of, internal, literals, move, number, smaller
 
+AHEAD = 1024
+"""Elements after those of a row of an image that are asked for when it is read."""
+
 
 def quotient(x: Value, y: Value) -> Value:
     """x // y of numbers that are not negative."""
@@ -43,6 +46,7 @@ def fill_row(element: Any, lanes: int) -> Fill:
         with builder.if_else(step.equals(1).raw) as (dense, strided):
             with dense, counted(zero, length, number(builder, lanes)) as u:
                 mask = builder.and_(vector.mask(last - u), builder.not_(vector.mask(first - u)))
+                vector.prefetch(move(source, u + AHEAD))
                 value = vector.masked_load(move(source, u), mask, nothing)
                 vector.masked_store(value, move(target, u), vector.mask(length - u))
             with strided, builder.if_else(step.equals(2).raw) as (by_two, by_more):
@@ -52,6 +56,7 @@ def fill_row(element: Any, lanes: int) -> Fill:
                         start = u * 2 + part * lanes
                         mask = builder.and_(vector.mask(last * 2 - 1 - start), builder.not_(vector.mask(
                             first * 2 - start)))
+                        vector.prefetch(move(source, start + AHEAD))
                         halves.append(vector.masked_load(move(source, start), mask, nothing))
                     vector.masked_store(builder.shuffle_vector(*halves, even), move(target, u), vector.mask(length - u))
                 with by_more:
@@ -130,25 +135,34 @@ def fill_store_places(element: Any, lanes: int) -> Fill:
         (edge_row, count, places, parts, row, column, pitch, columns, y_channel, y_row,
          first) = (Value(builder, raw) for raw in arguments[2:])
         vector, zero, one = Vectors(builder, element, lanes), number(builder, 0), number(builder, 1)
-        nothing = vector.fill(-0.0)  # x + -0.0 is x, also for zeros
+        nothing = vector.fill(0.0)
+
+        def every(added: bool) -> None:
+            with counted(zero, count, one) as r, counted(zero, length, number(builder, lanes)) as j:
+                mask = vector.mask(length - j)
+                spot = move(y, r * y_channel + (row + part) * y_row + at + j)
+                total = vector.load(move(edge, r * edge_row + start + j))
+                if added:
+                    total = builder.fadd(vector.masked_load(spot, mask, nothing), total)
+                vector.masked_store(total, spot, mask)
+
         with counted(zero, parts, one) as part:
             begins = part.equals(0)
             start = select(begins, zero, part * pitch - column)
             at = select(begins, column, zero)
             length = smaller(columns - at, places - start)
-            with counted(zero, count, one) as r, counted(zero, length, number(builder, lanes)) as j:
-                mask = vector.mask(length - j)
-                spot = move(y, r * y_channel + (row + part) * y_row + at + j)
-                old = builder.and_(mask, vector.splat(first.equals(0).raw))
-                before = vector.masked_load(spot, old, nothing)
-                total = builder.fadd(before, vector.load(move(edge, r * edge_row + start + j)))
-                vector.masked_store(total, spot, mask)
+            with builder.if_else(first.equals(0).raw) as (later, fresh):
+                with later:
+                    every(added=True)
+                with fresh:     # not to wait for memory that is not needed
+                    every(added=False)
 
     return fill
 
 
-def fill_multiply(element: Any, lanes: int, vectors: int, height: int) -> Fill:
-    """y[outputs, rows, columns] = (0 if first else y) + weights[outputs, depth] @ windows of the block."""
+def fill_multiply(element: Any, lanes: int, vectors: int, height: int, panel: int) -> Fill:
+    """y[outputs, rows, columns] = (0 if first else y) + weights[outputs, depth] @ windows of the block. The edge has
+    room for `panel` outputs."""
 
     def fill(builder: Any, arguments: Sequence[Any]) -> None:
         weights, block, offsets, y, edge = arguments[:5]
@@ -165,15 +179,18 @@ def fill_multiply(element: Any, lanes: int, vectors: int, height: int) -> Fill:
             column = p - row * pitch
             parts = quotient(column + places + pitch - 1, pitch)
             width = quotient(places + lanes - 1, number(builder, lanes)) * lanes
-            with counted(zero, outputs, number(builder, height)) as o:
-                count = smaller(outputs - o, number(builder, height))
-                operands = [move(weights, o * weight_row), move(block, p), offsets, edge, weight_row.raw, count.raw,
-                            depth.raw]
-                for some in range(1, vectors + 1):
-                    with builder.if_then(width.equals(some * lanes).raw):
-                        _tile_of(builder, element, lanes, some, height, operands, count)
-                builder.call(store, [edge, move(y, o * y_channel), *(each.raw for each in (
-                    width, count, places, parts, row, column, pitch, columns, y_channel, y_row, first))])
+            # Results are read again a panel later: what has only just been stored cannot be loaded in other pieces.
+            with counted(zero, outputs, number(builder, panel)) as top:
+                height_of_panel = smaller(outputs - top, number(builder, panel))
+                with counted(zero, height_of_panel, number(builder, height)) as o:
+                    count = smaller(height_of_panel - o, number(builder, height))
+                    operands = [move(weights, (top + o) * weight_row), move(block, p), offsets, move(edge, o * width),
+                                weight_row.raw, count.raw, depth.raw]
+                    for some in range(1, vectors + 1):
+                        with builder.if_then(width.equals(some * lanes).raw):
+                            _tile_of(builder, element, lanes, some, height, operands, count)
+                builder.call(store, [edge, move(y, top * y_channel), *(each.raw for each in (
+                    width, height_of_panel, places, parts, row, column, pitch, columns, y_channel, y_row, first))])
 
     return fill
 
@@ -286,21 +303,21 @@ def fill_windows(context: Any, lanes: Any, block: Any, image: Any, channels: Any
 
 
 @intrinsic(prefer_literal=True)
-def multiply_windows(context: Any, lanes: Any, vectors: Any, height: Any, weights: Any, block: Any, offsets: Any,
-                     y: Any, edge: Any, weight_row: Any, outputs: Any, depth: Any, pitch: Any, rows: Any, columns: Any,
-                     y_channel: Any, y_row: Any, first: Any) -> Any:
+def multiply_windows(context: Any, lanes: Any, vectors: Any, height: Any, panel: Any, weights: Any, block: Any,
+                     offsets: Any, y: Any, edge: Any, weight_row: Any, outputs: Any, depth: Any, pitch: Any,
+                     rows: Any, columns: Any, y_channel: Any, y_row: Any, first: Any) -> Any:
     """Rows and columns of some channels of a convolution's result, from one block; see `fill_multiply`."""
-    shape = literals("multiply_windows", lanes, vectors, height)
+    shape = literals("multiply_windows", lanes, vectors, height, panel)
     element = element_of("multiply_windows", block)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        operands = arguments[3:]
+        operands = arguments[4:]
         function = internal(builder.module, f"multiply_windows_{shape[0]}_{block.dtype}",
                             [operand.type for operand in operands], fill_multiply(element, *shape), small=False)
         builder.call(function, operands)
         return context.get_dummy_value()
 
-    return types.void(lanes, vectors, height, weights, block, offsets, y, edge, *[types.int64] * 9), generate
+    return types.void(lanes, vectors, height, panel, weights, block, offsets, y, edge, *[types.int64] * 9), generate
 
 
 @intrinsic(prefer_literal=True)

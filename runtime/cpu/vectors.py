@@ -123,6 +123,12 @@ class Vectors:
         pointer = self.builder.bitcast(pointer, address)
         self.builder.call(function, [value, pointer, ir.Constant(INT32, self.align), mask])
 
+    def prefetch(self, pointer: Any) -> None:
+        """Ask for the cache line there, which need not be memory of ours."""
+        kinds = [pointer.type, INT32, INT32, INT32]
+        ask = self.function("llvm.prefetch.p0", ir.VoidType(), kinds)
+        self.builder.call(ask, [pointer, *(ir.Constant(INT32, each) for each in (0, 3, 1))])     # to read, soon, data
+
     def sum(self, value: Any) -> Any:
         """Of all lanes, in a tree that the target chooses."""
         element = self.kind.element

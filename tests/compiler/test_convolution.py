@@ -10,6 +10,7 @@ import pytest
 import staticgraph as sg
 from staticgraph.compiler import convolution
 from staticgraph.compiler.render import cpu_conv
+from staticgraph.runtime.cpu import executable
 from staticgraph.tensor import Tensor
 
 from .compare import check, ordinary
@@ -86,15 +87,13 @@ def test_pooling(dtype: str) -> None:
 
 
 def test_results_do_not_depend_on_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    from staticgraph.runtime import threads
-
     x, w = sg.placeholder("x", ("n", 16, 24, 24)), sg.placeholder("w", (24, 16, 3, 3))
     ct = sg.placeholder("ct", ("n", 24, 24, 24))
     values = (ordinary("float32", (6, 16, 24, 24)), ordinary("float32", (24, 16, 3, 3), 1),
               ordinary("float32", (6, 24, 24, 24), 2))
     results = []
     for count in (1, 3):
-        monkeypatch.setattr(threads, "thread_count", lambda count=count: count)
+        monkeypatch.setattr(executable, "thread_count", lambda count=count: count)
         results.append(sg.compile([x, w, ct], outputs_of(x, w, ct, {"padding": 1}))(*values))
     for name in results[0]:
         np.testing.assert_array_equal(results[0][name], results[1][name])
