@@ -19,7 +19,8 @@ Memory (pointers.py): `pointer_<dtype>(args, slot)`, `local_<dtype>(size)`, `ext
 `opaque` (a literal that loops are not unrolled by).
 Operators (operators.py, and those that all devices share): what Python's lack or do differently from NumPy.
 Mathematics, and random bits (the package `mathematics`): straight-line code that vectorises, for both float widths,
-without float64 in float32 code; the exceptions are listed in operators.SCALAR_LIBM.
+without float64 in float32 code; the exceptions are listed in operators.SCALAR_LIBM. What has rare cases is a call of a
+function over vectors (outlined.py).
 Matrices (gemm.py): `multiply_rows`. Convolutions (conv.py): `fill_windows`, `multiply_windows`, `gather_windows`.
 Literals and casts: `float32(0.5)`, `int64(x)`, ... are NumPy's scalar types, which Numba knows; but those of the other
 integers (operators.py) are functions that treat floats which do not fit as NumPy does.
@@ -33,7 +34,7 @@ from typing import Any
 from numpy import bool_, float32, float64, int32, int64
 
 from ..mathematics import library
-from . import conv, gemm, operators, pointers
+from . import conv, gemm, operators, outlined, pointers
 from .pointers import address, extent, fail, opaque, shift
 
 NAMES: dict[str, Any] = {
@@ -43,7 +44,7 @@ NAMES: dict[str, Any] = {
     "opaque": opaque,
     **{scalar.__name__: scalar for scalar in (float32, float64, int32, int64)},
     "bool_": bool_, "inf": inf, "nan": nan,
-    **library.FUNCTIONS, **operators.FUNCTIONS, **gemm.FUNCTIONS, **conv.FUNCTIONS,
+    **library.FUNCTIONS, **outlined.FUNCTIONS, **operators.FUNCTIONS, **gemm.FUNCTIONS, **conv.FUNCTIONS,
 }
 """Everything a kernel may import, by name."""
 

@@ -1,8 +1,9 @@
 """Formulas over LLVM values: what the bodies of the kernel language are written in.
 
 A `Value` wraps one LLVM value and its builder, so that a body reads like the formula it implements and is written once
-for float32 and float64: constants take the type of the value they meet. Everything emitted here is straight-line code
-(no blocks, no calls that stay calls), so a loop around it vectorises.
+for float32 and float64, and for one element or a vector of them: constants take the type of the value they meet.
+Everything emitted here is straight-line code (no blocks, no calls that stay calls), so a loop around it vectorises; but
+for `rarely`, whose branch a CPU hides in functions over vectors (runtime/cpu/outlined.py).
 
 Invariants: no instruction carries fast-math flags, and no operation changes a float's width: a float32 body never
 contains a float64 operation.
@@ -34,21 +35,36 @@ class Value:
         self.builder, self.raw, self.unsigned = builder, raw, unsigned
 
     @property
+    def lanes(self) -> int:
+        """How many elements a vector has; 0 for a single value."""
+        return int(self.raw.type.count) if isinstance(self.raw.type, ir.VectorType) else 0
+
+    @property
+    def element(self) -> Any:
+        """The type of one element."""
+        return self.raw.type.element if self.lanes else self.raw.type
+
+    @property
     def is_float(self) -> bool:
-        return isinstance(self.raw.type, (ir.FloatType, ir.DoubleType))
+        return isinstance(self.element, (ir.FloatType, ir.DoubleType))
 
     @property
     def bits(self) -> int:
         """The width: 32 or 64 for floats; also the key of the coefficient tables."""
-        kind = self.raw.type
+        kind = self.element
         return {ir.FloatType: 32, ir.DoubleType: 64}.get(type(kind)) or int(kind.width)
 
     def of(self, raw: Any) -> Value:
         return Value(self.builder, raw, self.unsigned)
 
+    def shaped(self, element: Any) -> Any:
+        """The type of as many elements as this value has."""
+        return ir.VectorType(element, self.lanes) if self.lanes else element
+
     def constant(self, number: Number) -> Value:
         """`number` in this value's type."""
-        return self.of(ir.Constant(self.raw.type, float(number) if self.is_float else int(number)))
+        value = float(number) if self.is_float else int(number)
+        return self.of(ir.Constant(self.raw.type, [value] * self.lanes if self.lanes else value))
 
     def coerce(self, other: Value | Number) -> Value:
         return other if isinstance(other, Value) else self.constant(other)
@@ -135,9 +151,13 @@ class Value:
     def call(self, name: str, *others: Value | Number) -> Value:
         """The LLVM intrinsic `name`, overloaded on this value's type, every operand of that type."""
         operands = [self.raw, *(self.coerce(other).raw for other in others)]
-        kind = self.raw.type
+        kind, module = self.raw.type, self.builder.module
         signature = ir.FunctionType(kind, [kind] * len(operands))
-        function = self.builder.module.declare_intrinsic(name, [kind], signature)
+        if self.lanes:
+            name = f"{name}.v{self.lanes}{self.element.intrinsic_name}"
+            function = module.globals.get(name) or ir.Function(module, signature, name)
+        else:
+            function = module.declare_intrinsic(name, [kind], signature)
         return self.of(self.builder.call(function, operands))
 
 
@@ -149,6 +169,35 @@ def select(condition: Value, chosen: Value | Number, other: Value | Number) -> V
         assert isinstance(other, Value)
         chosen = other.constant(chosen)
     return chosen.of(chosen.builder.select(condition.raw, chosen.raw, other.raw))
+
+
+def rarely(condition: Value, slow: Callable[[], Sequence[Value]], otherwise: Sequence[Value]) -> list[Value]:
+    """select(condition, slow(), otherwise) for each of several values; what `slow` emits runs only where the condition
+    holds, for a vector where it holds for any element. A loop around it does not vectorise."""
+    builder = condition.builder
+    before = builder.block
+    rare, done = builder.append_basic_block("rare"), builder.append_basic_block("usual")
+    builder.cbranch(_any(condition), rare, done)
+    builder.position_at_end(rare)
+    chosen = [select(condition, new, old) for new, old in zip(slow(), otherwise, strict=True)]
+    after = builder.block
+    builder.branch(done)
+    builder.position_at_end(done)
+    results = []
+    for old, new in zip(otherwise, chosen, strict=True):
+        phi = builder.phi(old.raw.type)
+        phi.add_incoming(old.raw, before)
+        phi.add_incoming(new.raw, after)
+        results.append(old.of(phi))
+    return results
+
+
+def _any(condition: Value) -> Any:
+    """Whether a condition holds for any element, as one bit."""
+    if not condition.lanes:
+        return condition.raw
+    bits = ir.IntType(condition.lanes)
+    return condition.builder.icmp_unsigned("!=", condition.builder.bitcast(condition.raw, bits), ir.Constant(bits, 0))
 
 
 def fma(x: Value, y: Value | Number, z: Value | Number) -> Value:
@@ -179,12 +228,12 @@ def is_nan(x: Value) -> Value:
 
 def to_bits(x: Value) -> Value:
     """The float's bit pattern as a signed integer of its width."""
-    return Value(x.builder, x.builder.bitcast(x.raw, ir.IntType(x.bits)))
+    return Value(x.builder, x.builder.bitcast(x.raw, x.shaped(ir.IntType(x.bits))))
 
 
 def from_bits(x: Value) -> Value:
     kind = ir.FloatType() if x.bits == 32 else ir.DoubleType()
-    return Value(x.builder, x.builder.bitcast(x.raw, kind))
+    return Value(x.builder, x.builder.bitcast(x.raw, x.shaped(kind)))
 
 
 # Adding 1.5 * 2**(mantissa bits) leaves an integral float's value in the low bits, and the other way round: one

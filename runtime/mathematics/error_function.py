@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .emit import Value, absolute, copysign, fma, function, polynomial, select
-from .vector_math import exp
+from .vector_math import EXP2, exp_parts_and_rest, nearest_integer, scale_down
 
 # (1 + 2*x) * e**(x*x) * erfc(x) in powers of (x - K) / (x + K) up to where erfc vanishes, minimax: 2**-25 and 2**-54.
 # The form of the variable is N. Juffa's.
@@ -30,23 +30,44 @@ ERF = {
 }
 
 
+# log2(erfc(x)) in powers of x on [0.89, 4], minimax: 1 - erfc(x) to 2**-29. The form is N. Juffa's.
+ERF_TAIL_32 = (2.8758243e-04, -4.438197e-03, 3.2255556e-02, -1.5033013e-01, -9.18821e-01, -1.62715e+00, -2.204795e-04)
+
+
 def erfc_of_size(x: Value) -> Value:
-    """erfc for x >= 0"""
+    """erfc for x >= 0: 2**n * (1 + p) * (w + w_rest), the rest being what series, divisor and quotient lost."""
     size = select(x > VANISHES[x.bits], VANISHES[x.bits], x)
     centre = CENTRE[x.bits]
+    *higher, constant = ERFC[x.bits]
     q = (size - centre) / (size + centre)
+    slope = polynomial(q, higher)
+    series = fma(slope, q, constant)
+    series_rest = fma(slope, q, constant - series)
+    divisor = fma(size, 2.0, 1.0)
+    inverse = 1.0 / divisor
+    w = series * inverse
+    w_rest = fma(-w, fma(size, 2.0, 1.0 - divisor), fma(-w, divisor, series) + series_rest) * inverse
     square = size * size
-    lost = fma(size, size, -square)
-    decay = exp(-square)
-    decay = fma(decay, -lost, decay)
-    return polynomial(q, ERFC[x.bits]) / fma(size, 2.0, 1.0) * decay
+    n, p, rest = exp_parts_and_rest(-square)
+    lost = fma(-size, size, square) + rest
+    w_rest = fma(w, fma(lost, p, lost), w_rest)
+    return scale_down(w + fma(w, p, w_rest), n)
+
+
+def _one_less_erf(x: Value) -> Value:
+    """1 - erf(x) of float32 for x >= 0.9, good to the last place of erf."""
+    exponent = polynomial(select(x > 4.0, 4.0, x), ERF_TAIL_32)
+    whole, n = nearest_integer(exponent, 1.0)
+    r = exponent - whole
+    return scale_down(fma(polynomial(r, EXP2[32]), r, 1.0), n)
 
 
 def erf(x: Value) -> Value:
     """The error function."""
     size = absolute(x)
     small = fma(polynomial(x * x, ERF[x.bits]), size, size)
-    return copysign(select(size < ERF_LIMIT, small, 1.0 - erfc_of_size(size)), x)
+    rest = _one_less_erf(size) if x.bits == 32 else erfc_of_size(size)
+    return copysign(select(size < ERF_LIMIT, small, 1.0 - rest), x)
 
 
 def erfc(x: Value) -> Value:
@@ -54,7 +75,7 @@ def erfc(x: Value) -> Value:
     size = absolute(x)
     right = erfc_of_size(size)
     near = 1.0 - fma(polynomial(x * x, ERF[x.bits]), x, x)
-    return select(size < 0.5, near, select(x < 0.0, 2.0 - right, right))
+    return select(size < 0.6, near, select(x < 0.0, 2.0 - right, right))
 
 
 FUNCTIONS = {body.__name__: function(body.__name__, body, 1) for body in (erf, erfc)}

@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
-from .emit import Value, absolute, copysign, fma, function, is_nan, nearest, polynomial, select, square_root
-from .vector_math import BIAS, INF, NAN, exp2_sum, split
+from .emit import (
+    Value,
+    absolute,
+    copysign,
+    fma,
+    from_bits,
+    function,
+    is_nan,
+    nearest,
+    polynomial,
+    rarely,
+    select,
+    square_root,
+    to_bits,
+)
+from .vector_math import BIAS, EXP2, INF, MANTISSA_BITS, NAN, SMALLEST_NORMAL, exp2_sum, nearest_integer, split
 
-# (atanh(s) - s - s**3/3) / s**5 in powers of s*s for s up to 3 - 2*sqrt(2), minimax: 2**-36 and 2**-65.
-ATANH = {
-    32: (1.1711875e-01, 1.4273472e-01, 2.0000076e-01),
-    64: (0.06598346695019745, 0.06628439365362629, 0.07693374798610142, 0.09090892335155241, 0.11111111257254576,
-         0.1428571428507216, 0.2000000000000106),
+# (log2((1+s)/(1-s)) - c*s) / s**3 in powers of s*s, c = 2*log2(e), on [0, 0.06] and [0, 0.0367], minimax: log2 to
+# 2**-39 and 2**-68.
+LOG2 = {
+    32: (4.1529286e-01, 5.770692e-01, 9.617967e-01),
+    64: (0.2633832296334898, 0.3205969839267358, 0.41219858464682696, 0.5770780163550501, 0.9617966939259757),
 }
-THIRD = {32: (0.3333333432674408, -9.934107758624577e-09), 64: (0.3333333333333333, 1.850371707708594e-17)}
 TWICE_LOG2_E = {32: (2.885390043258667, 3.851926067000022e-08), 64: (2.8853900817779268, 4.0710547481862066e-17)}
+
+# The mantissas [sqrt(1/2), sqrt(2)) in 3 or 5 parts about equal in their logarithm: where each but the middle one ends
+# towards 1, its centre in few bits, and the log2 of that in two floats, of which the first is short. Outermost first.
+BELOW = {
+    32: ((0.8909, 0.796875, -0.3275146484375, -6.000959183438681e-05),),
+    64: ((0.8123, 0.7578125, -0.40008715781277715, -9.517021710768741e-14),
+         (0.933, 0.8671875, -0.20558413364983608, -5.796061417703368e-14)),
+}
+ABOVE = {
+    32: ((1.1225, 1.2578125, 0.3309326171875, -1.5739073205622844e-05),),
+    64: ((1.2311, 1.3203125, 0.40087943628213907, 4.525302271206522e-14),
+         (1.0718, 1.1484375, 0.1996723448364719, -1.0749702129807047e-13)),
+}
 
 Pair = tuple[Value, Value]
 
@@ -29,24 +55,34 @@ def plus(x: Value, y: Value, rest: Value) -> Pair:
     return total, (y - (total - x)) + rest
 
 
-def log2_pair(x: Value) -> Pair:
-    """log2(x) of a positive x, to about 10 bits more than the working precision.
+def _centre(m: Value) -> tuple[Value, Value, Value]:
+    """(c, log2(c), its rest) with the centre of the part that m lies in."""
+    row = [m.constant(middle) for middle in (1.0, 0.0, 0.0)]
+    for below, above in zip(reversed(BELOW[m.bits]), reversed(ABOVE[m.bits])):
+        for outside, (_, *new) in ((m < below[0], below), (m > above[0], above)):
+            row = [select(outside, value, old) for value, old in zip(new, row)]
+    return row[0], row[1], row[2]
 
-    log(m) = 2 * atanh(s) with s = (m - 1) / (m + 1); s and s**2 / 3 are kept in two parts, the rest in one.
+
+def log2_pair(x: Value, normal: bool = False) -> Pair:
+    """log2(x) of a positive x, to about 9 bits more than the working precision; `normal` says that it is not subnormal.
+
+    x = 2**e * c * (1 + s) / (1 - s) for that centre c which keeps s small: the first term of the series in s is kept in
+    two parts, the rest in one.
     """
     width = x.bits
-    m, e = split(x)
-    f, g = m - 1.0, m + 1.0
-    s = f / g
-    s_rest = (fma(-s, g, f) - s * (m - (g - 1.0))) / g
-    z, z_rest = times(s, s, s * s_rest * 2.0)
-    third, third_rest = THIRD[width]
-    tail, tail_rest = times(z, third, fma(z, third_rest, z_rest * third) + z * z * polynomial(z, ATANH[width]))
-    cube, cube_rest = times(s, tail, fma(s, tail_rest, s_rest * tail))
-    half, half_rest = plus(s, cube, cube_rest + s_rest)
+    m, e = split(x, normal)
+    c, c_log, c_log_rest = _centre(m)
+    f, g = m - c, m + c
+    inverse = 1.0 / g
+    s = f * inverse
+    s_rest = (fma(-s, g, f) - s * (m - (g - c))) * inverse
+    z = s * s
     factor, factor_rest = TWICE_LOG2_E[width]
-    mantissa, mantissa_rest = times(half, factor, fma(half, factor_rest, half_rest * factor))
-    return plus(e, mantissa, mantissa_rest)
+    head, head_rest = times(s, factor, fma(s, factor_rest, s_rest * factor))
+    tail = fma(polynomial(z, LOG2[width]) * z, s, head_rest + c_log_rest)
+    total, rest = plus(e + c_log, head, tail)
+    return plus(total, rest, x.constant(0.0))
 
 
 def _magnitude(size: Value, y: Value) -> Value:
@@ -59,7 +95,7 @@ def _magnitude(size: Value, y: Value) -> Value:
     return exp2_sum(exponent, select(inside, lost, 0.0))
 
 
-def power(x: Value, y: Value) -> Value:
+def _any_power(x: Value, y: Value) -> Value:
     """x**y with the special cases of IEEE 754's pow."""
     size = absolute(x)
     result = _magnitude(size, y)
@@ -74,6 +110,19 @@ def power(x: Value, y: Value) -> Value:
     result = select((x < 0.0) & ~whole & size.differs(INF), NAN, result)
     result = select(is_nan(x) | is_nan(y), NAN, result)
     return select(x.equals(1.0) | y.equals(0.0), 1.0, result)
+
+
+def power(x: Value, y: Value) -> Value:
+    """x**y with the special cases of IEEE 754's pow; usually x is positive and neither it nor the result is extreme."""
+    logarithm, rest = log2_pair(x, normal=True)
+    exponent, lost = times(logarithm, y, y * rest)
+    usual = (x >= SMALLEST_NORMAL[x.bits]) & (x < INF) & (absolute(exponent) < BIAS[x.bits] - 1.0)
+    whole, n = nearest_integer(exponent, 1.0)
+    r = (exponent - whole) + lost
+    result = fma(polynomial(r, EXP2[x.bits]), r, 1.0)
+    result = from_bits(to_bits(result) + (n << MANTISSA_BITS[x.bits]))
+    (result,) = rarely(~usual, lambda: [_any_power(x, y)], [result])
+    return result
 
 
 def hypot(x: Value, y: Value) -> Value:

@@ -1,14 +1,17 @@
 """sin, cos, tan and their inverses, for arguments of every size, without float64 in float32.
 
-An argument is reduced to n * pi/2 + r + rest, where r + rest keeps more than the working precision even where x lies as
-close to a multiple of pi/2 as a float can (2**-30 for float32, 2**-62 for float64). The ways, all free of branches:
+Arguments below NEAR, by subtraction (Cody and Waite): n * pi/2 for tan, n * pi for sin and (n + 1/2) * pi for cos are
+taken away in three parts, of which fma makes the first step exact; sin and cos then need one polynomial. What is left
+keeps its digits where x lies as close to such a multiple as a float below NEAR can.
 
-  float32            x is an integer of 24 bits times 2**e; a 96-bit window of 2/pi that starts where e says, times that
-                     integer, modulo 2**64, is n in its top two bits and the fraction below (Payne and Hanek).
-  float64 to 2**40   n * pi/2 is subtracted in three parts (Cody and Waite; the first subtraction is exact under fma).
-  float64 above      x = s * 2**(64*q); the product of s with 2/pi * 2**(64*q) modulo 2**14 in five parts, of which
-                     every partial product gives up its whole number. The parts are chosen by comparisons: a table would
-                     be a gather, which LLVM refuses on some machines, and with it the whole loop.
+Above, which is `rarely` computed: n * pi/2 + r + rest, where r + rest keeps more than the working precision even where
+x lies as close to a multiple of pi/2 as a float can (2**-30 for float32, 2**-62 for float64).
+
+  float32  x is an integer of 24 bits times 2**e; a 96-bit window of 2/pi that starts where e says, times that integer,
+           modulo 2**64, is n in its top two bits and the fraction below (Payne and Hanek).
+  float64  x = s * 2**(64*q); the product of s with 2/pi * 2**(64*q) modulo 2**14 in five parts, of which every partial
+           product gives up its whole number. The parts are chosen by comparisons: a table would be a gather, which LLVM
+           refuses on some machines, and with it the whole loop.
 """
 
 from __future__ import annotations
@@ -28,12 +31,13 @@ from .emit import (
     function,
     nearest,
     polynomial,
+    rarely,
     select,
     square_root,
     to_bits,
     to_integer,
 )
-from .vector_math import BIAS, INF, MANTISSA_BITS, NAN
+from .vector_math import BIAS, INF, MANTISSA_BITS, NAN, nearest_integer
 
 # floor(2/pi * 2**1216): 1216 bits serve the largest exponent, 1023, three parts of 53 and the spare bits between them.
 TWO_OVER_PI_BITS = 1216
@@ -56,6 +60,21 @@ COS = {
 }
 
 HALF_PI = {32: (1.5707963705062866, -4.371138828673793e-08), 64: (1.5707963267948966, 6.123233995736766e-17)}
+
+
+# pi in three parts, each the nearest float to what is left.
+PI_PARTS = {32: (3.1415927410125732, -8.742277657347586e-08, -3.4302490200117637e-15),
+            64: (3.141592653589793, 1.2246467991473532e-16, -2.9947698097183397e-33)}
+
+NEAR = {32: 2.0**15, 64: 2.0**40}
+"""Arguments below are reduced by subtraction."""
+
+# (sin(r) - r) / r**3 in powers of r*r on [-pi/2, pi/2] and 2**-10 beyond, minimax: 2**-27 and 2**-61.
+HALF_TURN = {
+    32: (2.6060748e-06, -1.9809772e-04, 8.333069e-03, -1.666666e-01),
+    64: (2.7213601914266858e-15, -7.643014460233382e-13, 1.605894084456624e-10, -2.505210690197697e-08,
+         2.755731921155129e-06, -0.00019841269841212427, 0.008333333333333207, -0.16666666666666666),
+}
 
 
 Angle = tuple[Value, Value, Value]
@@ -86,7 +105,7 @@ def _window_word(position: int) -> int:
 def _window(size: Value) -> tuple[Value, Value, Value]:
     """(integer, high, low) for a float32 size >= 1/2: its mantissa as an integer, and the window of 2/pi to multiply it
     with: 64 bits, of which the product's first two count quarter turns, and the 32 bits after them."""
-    builder, wide = size.builder, ir.IntType(64)
+    builder, wide = size.builder, size.shaped(ir.IntType(64))
     bits = to_bits(size)
     position = (bits >> 23) - 126
     mantissa = (bits & 0x7FFFFF) | 0x800000
@@ -104,7 +123,7 @@ def _window(size: Value) -> tuple[Value, Value, Value]:
 
 def _reduce_by_window(size: Value) -> Angle:
     """float32, |x| >= 1/2."""
-    builder, narrow = size.builder, ir.IntType(32)
+    builder, narrow = size.builder, size.shaped(ir.IntType(32))
     integer, high, low = _window(size)
     product = integer * high + (integer * low >> 32)
     upper, lower = (Value(builder, builder.trunc(half.raw, narrow), unsigned=True) for half in (product >> 32, product))
@@ -168,72 +187,115 @@ def _reduce_by_parts(size: Value) -> Angle:
     return (to_integer(n + whole), *_radians(turn, rests + rest + small_rest))
 
 
-# pi/2 in three float64 parts.
-PI_PARTS = (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591833e-33)
-TWO_OVER_PI_FLOAT = 2.0 / math.pi
+def _reduce_far(size: Value) -> Angle:
+    """For arguments of at least NEAR."""
+    return _reduce_by_window(size) if size.bits == 32 else _reduce_by_parts(size)
 
 
-def _reduce_by_subtraction(size: Value) -> Angle:
-    """float64, |x| < LARGE."""
-    n = nearest(size * TWO_OVER_PI_FLOAT)
-    first = fma(n, -PI_PARTS[0], size)
-    second = n * PI_PARTS[1]
-    r, lost = _two_sum(first, -second)
-    lost = lost - fma(n, PI_PARTS[2], fma(n, PI_PARTS[1], -second))
-    total = r + lost
-    return to_integer(n), total, lost - (total - r)
+def _subtract(size: Value, whole: Value) -> Value:
+    """size - whole * pi, |whole| below NEAR. The first step is exact, the last is a correction: one rounding."""
+    for part in PI_PARTS[size.bits]:
+        size = fma(whole, -part, size)
+    return size
 
 
-def reduce_angle(size: Value) -> Angle:
-    """(n, r, rest) with size = n * pi/2 + r + rest, |r| <= pi/4 (and a rounding error), for size >= 0."""
-    if size.bits == 32:
-        n, r, rest = _reduce_by_window(size)
-    else:
-        large = size >= LARGE
-        ways = zip(_reduce_by_parts(size), _reduce_by_subtraction(size))
-        n, r, rest = (select(large, far, near) for far, near in ways)
-    plain = size < math.pi / 4
-    return select(plain, 0, n), select(plain, size, r), select(plain, 0.0, rest)
+def _reduce_near(size: Value) -> Angle:
+    """For arguments below NEAR, by quarter turns."""
+    whole, n = nearest_integer(size, 2.0 / math.pi)
+    first, second, third = (part * 0.5 for part in PI_PARTS[size.bits])
+    exact = fma(whole, -first, size)
+    r = fma(whole, -second, exact)
+    # what r was rounded by, where the difference is exact; nearer to the multiple, its own last place is far smaller
+    lost = select(absolute(r) > whole * (4.0 * abs(second)), fma(whole, -second, exact - r), 0.0)
+    return n, r, fma(whole, -third, lost)
 
 
 def sine_and_cosine(r: Value, rest: Value) -> tuple[Value, Value]:
-    """sin(r + rest) and cos(r + rest) for |r| <= pi/4 and a correction below its last place (fdlibm k_sin.c)."""
+    """sin(r + rest) and cos(r + rest) for |r| <= pi/4 and a correction below its last place."""
+    (sine, tail), (cosine, cosine_tail) = _sine_and_cosine_parts(r, rest)
+    return sine + tail, cosine + cosine_tail
+
+
+Parts = tuple[Value, Value]
+
+
+def _sine_and_cosine_parts(r: Value, rest: Value) -> tuple[Parts, Parts]:
+    """As `sine_and_cosine`, each as a sum that is still to be rounded (fdlibm k_sin.c, k_cos.c)."""
     z = r * r
-    sine = r + fma(polynomial(z, SIN[r.bits]) * z, r, rest)
     half = z * 0.5
     whole = 1.0 - half
-    cosine = whole + fma(polynomial(z, COS[r.bits]) * z, z, ((1.0 - whole) - half) - r * rest)
-    return sine, cosine
+    return ((r, fma(polynomial(z, SIN[r.bits]) * z, r, rest)),
+            (whole, fma(polynomial(z, COS[r.bits]) * z, z, ((1.0 - whole) - half) - r * rest)))
 
 
 def _finite_or_nan(x: Value, result: Value) -> Value:
     return select(absolute(x) < INF, result, NAN)
 
 
+def _sine(r: Value) -> Value:
+    """sin(r) for |r| <= pi/2"""
+    z = r * r
+    return fma(polynomial(z, HALF_TURN[r.bits]) * z, r, r)
+
+
+def _flip(x: Value, n: Value) -> Value:
+    """x, of the other sign where n is odd"""
+    return from_bits(to_bits(x) ^ (n << x.bits - 1))
+
+
+def _is_far(size: Value) -> Value:
+    """Also infinities and nan."""
+    return ~(size < NEAR[size.bits])
+
+
 def sin(x: Value) -> Value:
     """The sine."""
-    n, r, rest = reduce_angle(absolute(x))
-    sine, cosine = sine_and_cosine(r, rest)
-    result = select((n & 1).equals(0), sine, cosine)
-    result = select((n & 2).equals(0), result, -result)
-    return _finite_or_nan(x, select(x.equals(0.0), x, result * copysign(x.constant(1.0), x)))
+    size = absolute(x)
+
+    def far() -> list[Value]:
+        n, r, rest = _reduce_far(size)
+        sine, cosine = sine_and_cosine(r, rest)
+        result = select((n & 1).equals(0), sine, cosine)
+        return [_finite_or_nan(x, _flip(result, n >> 1))]
+
+    whole, n = nearest_integer(size, 1.0 / math.pi)
+    near = _flip(_sine(_subtract(size, whole)), n)
+    (result,) = rarely(_is_far(size), far, [near])
+    return from_bits(to_bits(result) ^ (to_bits(x) & 1 << x.bits - 1))
 
 
 def cos(x: Value) -> Value:
     """The cosine."""
-    n, r, rest = reduce_angle(absolute(x))
-    sine, cosine = sine_and_cosine(r, rest)
-    result = select((n & 1).equals(0), cosine, sine)
-    return _finite_or_nan(x, select(((n + 1) & 2).equals(0), result, -result))
+    size = absolute(x)
+
+    def far() -> list[Value]:
+        n, r, rest = _reduce_far(size)
+        sine, cosine = sine_and_cosine(r, rest)
+        result = select((n & 1).equals(0), cosine, sine)
+        return [_finite_or_nan(x, _flip(result, n + 1 >> 1))]
+
+    # the nearest odd multiple of pi/2: twice the whole number below, and one
+    whole = nearest(fma(size, 1.0 / math.pi, -0.5))
+    near = _flip(-_sine(_subtract(size, whole + 0.5)), to_integer(whole))
+    (result,) = rarely(_is_far(size), far, [near])
+    return result
 
 
 def tan(x: Value) -> Value:
-    """The tangent."""
-    n, r, rest = reduce_angle(absolute(x))
-    sine, cosine = sine_and_cosine(r, rest)
-    even = (n & 1).equals(0)
-    result = select(even, sine, -cosine) / select(even, cosine, sine)
-    return _finite_or_nan(x, select(x.equals(0.0), x, result * copysign(x.constant(1.0), x)))
+    """The tangent: a quotient, corrected by what its operands and itself were rounded by."""
+    size = absolute(x)
+    n, r, rest = rarely(_is_far(size), lambda: _reduce_far(size), _reduce_near(size))
+    odd = (n & 1).differs(0)
+    sine, cosine = _sine_and_cosine_parts(r, rest)
+    top, top_tail = (select(odd, -new, old) for new, old in zip(cosine, sine))
+    bottom, bottom_tail = (select(odd, new, old) for new, old in zip(sine, cosine))
+    above, below = top + top_tail, bottom + bottom_tail
+    inverse = 1.0 / below
+    result = above * inverse
+    lost = fma(-result, below, above) + ((top - above) + top_tail)
+    lost = fma(-result, (bottom - below) + bottom_tail, lost)
+    result = _finite_or_nan(x, fma(lost, inverse, result))
+    return from_bits(to_bits(result) ^ (to_bits(x) & 1 << x.bits - 1))
 
 
 # (asin(x) - x) / x**3 in powers of x*x on [0, 1/2], minimax: 2**-30 and 2**-59.
@@ -274,37 +336,35 @@ def acos(x: Value) -> Value:
     return select(inner, near_zero, outer)
 
 
-# (atan(x) - x) / x**3 in powers of x*x on [0, tan(pi/8)], minimax: 2**-28 and 2**-59.
+# (atan(x) - x) / x**3 in powers of x*x on [0, 1], minimax: 2**-25.5 and 2**-54.7.
 ATAN = {
-    32: (-6.0819797e-02, 1.0595501e-01, -1.4243795e-01, 1.9998488e-01, -3.3333316e-01),
-    64: (-0.01791202484943778, 0.038069208515716, -0.050394975610973836, 0.058479342879813795, -0.06663110520666768,
-         0.07692060808080498, -0.090908977923159, 0.11111110784703372, -0.14285714280222245, 0.19999999999953852,
-         -0.333333333333332),
+    32: (2.914192e-03, -1.6351214e-02, 4.3196518e-02, -7.5515725e-02, 1.06658325e-01, -1.4211008e-01, 1.9993767e-01,
+         -3.3333153e-01),
+    64: (-1.9986964164000746e-05, 0.0002206564923090526, -0.0011546638194229694, 0.0038333715520718426,
+         -0.009147959090841339, 0.016935859985457918, -0.025791204250861028, 0.03404552158865203, -0.04091600645572237,
+         0.046735937895080834, -0.05239145023722325, 0.05877292704311349, -0.0666585870628208, 0.07692212832396315,
+         -0.09090901234204112, 0.11111110678908305, -0.14285714271341948, 0.1999999999975519, -0.3333333333333186),
 }
-TAN_EIGHTH = math.tan(math.pi / 8)
 
 
-def _atan_quotient(numerator: Value, denominator: Value) -> Value:
-    """atan(numerator / denominator) for 0 <= numerator <= denominator: below pi/8 as it is, above as pi/4 plus the
-    angle of (numerator - denominator) / (numerator + denominator)."""
-    steep = numerator > denominator * TAN_EIGHTH
-    top = select(steep, numerator - denominator, numerator)
-    t = top / select(steep, numerator + denominator, denominator)
+def _atan_to_one(t: Value) -> Value:
+    """atan(t) for 0 <= t <= 1"""
     z = t * t
-    half_pi, rest = HALF_PI[t.bits]
-    tail = polynomial(z, ATAN[t.bits]) * z * t
-    return select(steep, half_pi * 0.5 + (t + (tail + rest * 0.5)), t + tail)
+    return fma(polynomial(z, ATAN[t.bits]) * z, t, t)
+
+
+def _quarter_less(angle: Value) -> Value:
+    """pi/2 - angle"""
+    half_pi, rest = HALF_PI[angle.bits]
+    return half_pi - (angle - rest)
 
 
 def atan(x: Value) -> Value:
     """The inverse tangent."""
     size = absolute(x)
     outer = size > 1.0
-    half_pi, rest = HALF_PI[x.bits]
-    one = x.constant(1.0)
-    inverted = select(size.equals(INF), 0.0, one / size)
-    angle = _atan_quotient(select(outer, inverted, size), one)
-    return copysign(select(outer, half_pi - (angle - rest), angle), x)
+    angle = _atan_to_one(select(outer, 1.0, size) / select(outer, size, 1.0))
+    return copysign(select(outer, _quarter_less(angle), angle), x)
 
 
 def atan2(y: Value, x: Value) -> Value:
@@ -312,18 +372,12 @@ def atan2(y: Value, x: Value) -> Value:
     tall, wide = absolute(y), absolute(x)
     outer = tall > wide
     smaller, larger = select(outer, wide, tall), select(outer, tall, wide)
-    # halves keep the sum of two huge sides finite; for tiny ones the other factor keeps the quotient's digits
-    factor = select(larger > 1.0, x.constant(0.25), 2.0 ** (MANTISSA_BITS[x.bits] + 2))
-    smaller, larger = smaller * factor, larger * factor
-    both = smaller.equals(INF)
-    smaller, larger = select(both, 1.0, smaller), select(both, 1.0, larger)
-    origin = larger.equals(0.0)
-    angle = _atan_quotient(smaller, select(origin, 1.0, larger))
+    t = select(smaller.equals(larger), 1.0, smaller / larger)     # also two infinities
+    angle = _atan_to_one(select(larger.equals(0.0), smaller, t))     # 0 or nan
+    angle = select(outer, _quarter_less(angle), angle)
     half_pi, rest = HALF_PI[x.bits]
-    angle = select(outer, half_pi - (angle - rest), angle)
-    left = to_bits(x) < 0
-    angle = select(left, 2.0 * half_pi - (angle - 2.0 * rest), angle)
-    return copysign(select(tall.differs(tall), tall, select(wide.differs(wide), wide, angle)), y)
+    angle = select(to_bits(x) < 0, 2.0 * half_pi - (angle - 2.0 * rest), angle)
+    return copysign(angle, y)
 
 
 FUNCTIONS = {

@@ -81,20 +81,39 @@ def nearest_integer(x: Value, factor: float) -> tuple[Value, Value]:
     return shifted - INTEGER_SHIFT[x.bits], to_bits(shifted) - INTEGER_SHIFT_BITS[x.bits]
 
 
+def scale_down(x: Value, n: Value) -> Value:
+    """x * 2**n for an x of about 1 and a signed integer n of at most about 0, down to where the result vanishes: one
+    factor of two is a constant."""
+    extra = BIAS[x.bits] // 2
+    return x * power_of_two(n + extra) * 2.0**-extra
+
+
+def exp_of_negative(x: Value) -> Value:
+    """e**x for x <= 0"""
+    low = EXP_RANGE[x.bits][1]
+    n, p = exp_parts(select(x < low, low, x), clamped=True)
+    return scale_down(p + 1.0, n)
+
+
 def clamp(x: Value, low: float, high: float) -> Value:
     """x kept within [low, high]; nan stays."""
     x = select(x > high, high, x)
     return select(x < low, low, x)
 
 
-def exp_parts(x: Value) -> tuple[Value, Value]:
-    """(n, p) with e**x = 2**n * (1 + p), n a signed integer, |p| < 0.42."""
-    high, low = EXP_RANGE[x.bits]
-    clamped = clamp(x, low, high)
-    whole, n = nearest_integer(clamped, LOG2_E)
+def exp_parts(x: Value, clamped: bool = False) -> tuple[Value, Value]:
+    """(n, p) with e**x = 2**n * (1 + p), n a signed integer, |p| < 0.42; `clamped` says that x is within EXP_RANGE."""
+    n, p, _ = exp_parts_and_rest(x if clamped else clamp(x, *reversed(EXP_RANGE[x.bits])))
+    return n, p
+
+
+def exp_parts_and_rest(x: Value) -> tuple[Value, Value, Value]:
+    """(n, p, rest) with e**x = 2**n * (1 + p) * (1 + rest) for x within EXP_RANGE; the rest is below p's last place."""
+    whole, n = nearest_integer(x, LOG2_E)
     ln2, ln2_rest = LN2[x.bits]
-    r = fma(whole, -ln2_rest, fma(whole, -ln2, clamped))
-    return n, fma(polynomial(r, EXP[x.bits]) * r, r, r)
+    exact = fma(whole, -ln2, x)
+    r = fma(whole, -ln2_rest, exact)
+    return n, fma(polynomial(r, EXP[x.bits]) * r, r, r), fma(whole, -ln2_rest, exact - r)
 
 
 def exp(x: Value) -> Value:
@@ -124,50 +143,58 @@ def expm1(x: Value) -> Value:
     return select(x.equals(0.0), x, result)
 
 
-def split(x: Value) -> tuple[Value, Value]:
-    """A positive x as m * 2**e with m in [sqrt(1/2), sqrt(2)); subnormals are scaled up first."""
+def split(x: Value, normal: bool = False) -> tuple[Value, Value]:
+    """A positive x as m * 2**e with m in [sqrt(1/2), sqrt(2)); subnormals are scaled up first, unless x is `normal`."""
     shift = MANTISSA_BITS[x.bits]
     small = x < SMALLEST_NORMAL[x.bits]
-    bits = to_bits(select(small, x * 2.0 ** (shift + 1), x))
+    bits = to_bits(x if normal else select(small, x * 2.0 ** (shift + 1), x))
     exponent = (bits - SQRT_HALF_BITS[x.bits]) >> shift
     mantissa = from_bits(bits - (exponent << shift))
     e = to_float(exponent)
-    return mantissa, select(small, e - float(shift + 1), e)
+    return mantissa, e if normal else select(small, e - float(shift + 1), e)
 
 
-# (log(1+f) - f + f*f/2) / f**3 on [sqrt(1/2)-1, sqrt(2)-1]: Cephes logf.c.
-LOG_32 = (7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1, -1.6668057665e-1,
-          2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1)
+# (log(1+f) - f) / f**2 on [sqrt(1/2)-1, sqrt(2)-1], minimax: log to 2**-27; and so for the other bases.
+LOG_32 = (-7.643305e-02, 1.2767424e-01, -1.3159741e-01, 1.4200954e-01, -1.6623321e-01, 2.000126e-01, -2.5000823e-01,
+          3.333333e-01, -0.5)
+LOG2_32 = (-1.017334e-01, 1.8298157e-01, -1.9274653e-01, 2.0519881e-01, -2.394989e-01, 2.8853384e-01, -3.606998e-01,
+           4.8089877e-01, -7.2134733e-01)
+LOG10_32 = (-2.2829635e-02, 5.0872676e-02, -5.9140176e-02, 6.251508e-02, -7.205159e-02, 8.681687e-02, -1.0858187e-01,
+            1.4476559e-01, -2.1714719e-01)
 # (log((1+s)/(1-s)) - 2*s) / s in powers of s*s: fdlibm e_log.c.
 LOG_64 = (1.479819860511658591e-01, 1.531383769920937332e-01, 1.818357216161805012e-01, 2.222219843214978396e-01,
           2.857142874366239149e-01, 3.999999999940941908e-01, 6.666666666666735130e-01)
 
 
 def log_rest(f: Value) -> Value:
-    """log(1 + f) - f for 1 + f in [sqrt(1/2), sqrt(2))."""
-    if f.bits == 32:
-        square = f * f
-        return fma(square, -0.5, polynomial(f, LOG_32) * f * square)
+    """f - log(1 + f) of a float64, for 1 + f in [sqrt(1/2), sqrt(2)); as in fdlibm, a product with s = f / (f + 2)."""
     s = f / (f + 2.0)
     z = s * s
-    half = f * f * 0.5
-    return s * fma(polynomial(z, LOG_64), z, half) - half
+    return s * fma(-z, polynomial(z, LOG_64), f)
 
 
-def log_special(x: Value, result: Value) -> Value:
-    """What every logarithm does at 0, below it, at infinity and at nan."""
-    result = select(x.equals(INF), x, result)
-    result = select(x.equals(0.0), -INF, result)
-    result = select(x < 0.0, NAN, result)
-    return select(is_nan(x), x, result)
+def _log_sum(e: Value, infinite: Value, f: Value) -> Value:
+    """e * log(2) + log(1 + f) for 1 + f in [sqrt(1/2), sqrt(2)); `infinite` is e, but infinite if the argument is."""
+    ln2, ln2_rest = LN2[f.bits]
+    small = e * ln2_rest
+    tail = fma(f * f, polynomial(f, LOG_32), small) if f.bits == 32 else small - log_rest(f)
+    return fma(infinite, ln2, f + tail)
+
+
+def _log_domain(x: Value, result: Value) -> Value:
+    """What every logarithm is at 0 and below; nan there too."""
+    return select(x > 0.0, result, select(x.equals(0.0), x.constant(-INF), NAN))
+
+
+def _split_for_log(x: Value) -> tuple[Value, Value, Value]:
+    """(e, e or the infinite x, m - 1), see `split`."""
+    m, e = split(x)
+    return e, select(x < INF, e, x), m - 1.0
 
 
 def log(x: Value) -> Value:
     """The natural logarithm."""
-    m, e = split(x)
-    f = m - 1.0
-    ln2, ln2_rest = LN2[x.bits]
-    return log_special(x, fma(e, ln2, f + fma(e, ln2_rest, log_rest(f))))
+    return _log_domain(x, _log_sum(*_split_for_log(x)))
 
 
 def log1p(x: Value) -> Value:
@@ -175,11 +202,15 @@ def log1p(x: Value) -> Value:
     u = x + 1.0
     gained = u - 1.0
     lost = (x - gained) + (1.0 - (u - gained))  # exactly what rounding 1 + x dropped (Knuth)
-    m, e = split(u)
-    f = m - 1.0
-    ln2, ln2_rest = LN2[x.bits]
-    result = fma(e, ln2, f + (fma(e, ln2_rest, log_rest(f)) + lost / u))
-    return select(x.equals(0.0), x, log_special(u, result))
+    shift = MANTISSA_BITS[x.bits]
+    bits = to_bits(u)
+    exponent = (bits - SQRT_HALF_BITS[x.bits]) >> shift
+    above = exponent << shift
+    f = from_bits(bits - above) - 1.0
+    # lost * 2**-exponent; of no account, and its factor no number, where u is large
+    f = select(u < 2.0 ** (2 * shift), fma(lost, from_bits((BIAS[x.bits] << shift) - above), f), f)
+    e = to_float(exponent)
+    return copysign(_log_domain(u, _log_sum(e, select(u < INF, e, u), f)), x)
 
 
 # log2(e), log10(e) and log10(2) in two parts; the first of log10(2) is short.
@@ -190,41 +221,41 @@ LOG10_E_PARTS = {32: (0.4342944920063019, -1.0103049952192578e-08),
 LOG10_2_PARTS = {32: (0.301025390625, 4.605039066518657e-06), 64: (0.30102999566383914, 1.42050232272661e-13)}
 
 
-def _log_in_base(x: Value, factor: tuple[float, float], base_of_two: tuple[float, float]) -> Value:
-    """e * base_of_two + log(m) * factor with both products to more than working precision."""
-    m, e = split(x)
-    f = m - 1.0
-    rest = log_rest(f)
-    natural = f + rest
-    tail = rest - (natural - f)
-    scaled = fma(natural, factor[0], fma(natural, factor[1], tail * factor[0]))
-    return log_special(x, fma(e, base_of_two[0], fma(e, base_of_two[1], scaled)))
+def _log_in_base(f: Value, factor: tuple[float, float], table: tuple[float, ...], small: Value | float) -> Value:
+    """small + log(1 + f) * factor for 1 + f in [sqrt(1/2), sqrt(2)), small being smaller than the last place of the
+    result; `table` serves float32."""
+    if f.bits == 32:
+        rest = fma(f * f, polynomial(f, table), small)
+    else:
+        rest = fma(log_rest(f), -factor[0], small)
+    return fma(f, factor[0], fma(f, factor[1], rest))
 
 
 def log2(x: Value) -> Value:
     """The logarithm to base 2; exact at powers of two."""
-    return _log_in_base(x, LOG2_E_PARTS[x.bits], (1.0, 0.0))
+    _, e, f = _split_for_log(x)
+    return _log_domain(x, e + _log_in_base(f, LOG2_E_PARTS[x.bits], LOG2_32, 0.0))
 
 
 def log10(x: Value) -> Value:
     """The logarithm to base 10."""
-    return _log_in_base(x, LOG10_E_PARTS[x.bits], LOG10_2_PARTS[x.bits])
-
-
-# tanh(x) = x + x**3 * P(x*x) / Q(x*x) below 0.625: Cephes tanhf.c, tanh.c.
-TANH_32 = (-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1)
-TANH_64_P = (-9.64399179425052238628e-1, -9.92877231001918586564e1, -1.61468768441708447952e3)
-TANH_64_Q = (1.0, 1.12811678491632931402e2, 2.23548839060100448583e3, 4.84406305325125486048e3)
+    e, infinite, f = _split_for_log(x)
+    high, low = LOG10_2_PARTS[x.bits]
+    return _log_domain(x, fma(infinite, high, _log_in_base(f, LOG10_E_PARTS[x.bits], LOG10_32, e * low)))
 
 
 def tanh(x: Value) -> Value:
-    """The hyperbolic tangent."""
-    size = absolute(x)
-    z = x * x
-    quotient = polynomial(z, TANH_32) if x.bits == 32 else polynomial(z, TANH_64_P) / polynomial(z, TANH_64_Q)
-    small = fma(quotient * z, size, size)
-    large = 1.0 - 2.0 / (exp(size + size) + 1.0)
-    return copysign(select(size < 0.625, small, large), x)
+    """The hyperbolic tangent: t / (t + 2) with t = e**(2x) - 1, which keeps its digits near 0."""
+    twice = absolute(x) * 2.0
+    limit = 2.0 * MANTISSA_BITS[x.bits]     # tanh is 1 well before
+    n, p = exp_parts(select(twice > limit, limit, twice), clamped=True)
+    power = power_of_two(n)
+    t = fma(p, power, power - 1.0)
+    total = t + 2.0
+    inverse = 1.0 / total
+    result = t * inverse
+    lost = fma(result, (total - 2.0) - t, fma(-result, total, t))     # what sum and quotient were rounded by
+    return copysign(fma(lost, inverse, result), x)
 
 
 # (sinh(x) - x) / x**3 in powers of x*x on [0, 1], minimax: sinh to 2**-27 and 2**-56.
@@ -256,18 +287,57 @@ def cosh(x: Value) -> Value:
     return half + 0.25 / half
 
 
-# Beyond this asinh(x) and acosh(x) are log(2 * x), and x * x may overflow.
-HUGE = {32: 2.0**60, 64: 2.0**500}
+# (log((2+s)/(2-s)) - s) / s**3 in powers of s*s for s up to 0.566, minimax: the logarithm to 2**-30 and 2**-59.
+QUOTIENT = {
+    32: (0.000512066879, 0.0022102592, 0.0125023741, 0.0833332539),
+    64: (2.9113705721187694e-07, 8.320938878273845e-07, 4.094325010639119e-06, 1.8774232573556815e-05,
+         8.877922655053023e-05, 0.00043402770863112657, 0.0022321428604446065, 0.01249999999992285,
+         0.08333333333333395),
+}
+
+# Beyond this sqrt(x*x + 1) is x.
+BIG = {32: 2.0**13, 64: 2.0**28}
+
+
+def _log_of_quotient(above: Value, below: Value, apart: Value, total: Value, extra: Value | float = 0.0,
+                     lost: Value | None = None) -> Value:
+    """log(above / below) + extra * log(2); `apart` is twice above - below, and `total` above + below; `lost` is by what
+    part the total is too large where it is all that counts.
+
+    The quotient is 2**n * (2 + s) / (2 - s) for that n which keeps s small: one division, and a series that begins with
+    s = apart / total where n is 0, so that small results keep the digits of `apart`."""
+    shift = MANTISSA_BITS[above.bits]
+    n = (to_bits(above) - to_bits(below) + (1 << shift - 2)) >> shift
+    weight = (power_of_two(n) - 1.0) * below
+    s = (apart - weight * 2.0) / (total + weight)
+    z = s * s
+    e = to_float(n) + extra
+    ln2, ln2_rest = LN2[above.bits]
+    series = fma(polynomial(z, QUOTIENT[above.bits]), z, lost) if lost else polynomial(z, QUOTIENT[above.bits]) * z
+    return fma(e, ln2, fma(e, ln2_rest, fma(series, s, s)))
 
 
 def asinh(x: Value) -> Value:
-    """The inverse hyperbolic sine."""
+    """The inverse hyperbolic sine: log(x + root) with root = sqrt(x*x + 1), up to 2 as that of (d + x) / (d - x) with
+    d = root + 1, beyond as that of (x + root) / 8, of which nothing overflows."""
     size = absolute(x)
-    huge = size > HUGE[x.bits]
-    square = size * size
-    near = size + square / (square_root(square + 1.0) + 1.0)
-    result = log1p(select(huge, size, near))
-    return copysign(select(huge, result + math.log(2.0), result), x)
+    square = fma(size, size, 1.0)
+    root = square_root(square)
+    d = root + 1.0
+    outer = size > 2.0
+    # what rounding has added to d, which is about 2 where this matters, and to the square
+    lost = select(outer, 0.0, fma(fma(-size, size, square - 1.0), 0.25, ((d - 1.0) - root) * 0.5))
+    below = select(outer, 1.0, root + (1.0 - size))
+    root = select(size > BIG[x.bits], size, root)
+    eighth = fma(root, 0.125, size * 0.125)
+    above = select(outer, eighth, 1.0 + (root + size))
+    apart, total = select(outer, fma(eighth, 2.0, -2.0), size * 4.0), select(outer, eighth + 1.0, d + d)
+    result = _log_of_quotient(above, below, apart, total, select(outer, x.constant(3.0), 0.0), lost)
+    return copysign(select(size < INF, result, size), x)
+
+
+# Beyond this acosh(x) is log(2 * x), and x * x may overflow.
+HUGE = {32: 2.0**60, 64: 2.0**500}
 
 
 def acosh(x: Value) -> Value:
@@ -282,26 +352,27 @@ def acosh(x: Value) -> Value:
 def atanh(x: Value) -> Value:
     """The inverse hyperbolic tangent; infinite at 1 and -1, nan beyond."""
     size = absolute(x)
-    twice = size + size
-    result = log1p(fma(twice, size / (1.0 - size), twice)) * 0.5
-    return copysign(select(size > 1.0, NAN, result), x)
+    result = _log_of_quotient(size + 1.0, 1.0 - size, size * 4.0, size.constant(2.0)) * 0.5
+    return copysign(select(size < 1.0, result, select(size.equals(1.0), x.constant(INF), NAN)), x)
 
 
 def sigmoid(x: Value) -> Value:
     """1 / (1 + e**-x)"""
-    t = exp(-absolute(x))
-    return select(x < 0.0, t, 1.0) / (t + 1.0)
+    t = exp_of_negative(-absolute(x))
+    sum_ = t + 1.0
+    result = select(x < 0.0, t, 1.0) / sum_
+    return fma(result, (sum_ - 1.0) - t, result)     # what the sum was rounded by, where it is about 1
 
 
 def softplus(x: Value) -> Value:
     """log(1 + e**x), without overflow"""
-    return select(x > 0.0, x, 0.0) + log1p(exp(-absolute(x)))
+    return select(x > 0.0, x, 0.0) + log1p(exp_of_negative(-absolute(x)))
 
 
 def logaddexp(x: Value, y: Value) -> Value:
     """log(e**x + e**y), without overflow"""
     larger = select(x > y, x, y)
-    apart = larger + log1p(exp(-absolute(x - y)))
+    apart = larger + log1p(exp_of_negative(-absolute(x - y)))
     result = select(x.equals(y), x + math.log(2.0), apart)  # also infinities of one sign, whose difference is nan
     return select(is_nan(x), x, select(is_nan(y), y, result))
 

@@ -12,7 +12,9 @@ Say what this installation can do and what is missing: versions, CPU, kernel cac
   staticgraph doctor                           for people; exit status 0 where the CPU works
   staticgraph doctor --require-cuda            also fails where device="cuda" cannot be used
   staticgraph doctor --gpu-check --json F      checks everything on a GPU and measures it; needs a checkout, no network,
-                                               and less than ten minutes"""
+                                               and less than ten minutes
+  staticgraph doctor --math exp,tanh --json F  checks these functions (all, if none is named) on every float32 and on
+                                               samples of float64; half a minute to two for each"""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -29,12 +31,34 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "determinism, sanitizer, benchmark)")
     add("--rehearse", action="store_true", help="with --gpu-check: without a GPU, on the tests' simulated driver with "
         "tiny sizes; tries the check, says nothing about speed")
+    add("--math", nargs="?", const="", metavar="A,B", help="the errors of elementary functions; float64 needs mpmath")
+    add("--samples", type=int, default=2**32, metavar="N", help="with --math: N of all float32, evenly spread")
     doctor.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; the exit status."""
+    if options.math is not None:
+        return _math(options)
     return _gpu_check(options) if options.gpu_check else _report(options)
+
+
+def _math(options: argparse.Namespace) -> int:
+    import sys
+
+    from .accuracy import BINARY, UNARY
+    from .accuracy import run as check
+
+    names = list(filter(None, options.math.split(",")))
+    unknown = [name for name in names if name not in (*UNARY, *BINARY)]
+    if unknown or options.samples < 1:
+        what = f"there is no function {', '.join(unknown)}; functions are {', '.join((*UNARY, *BINARY))}"
+        print(f"doctor: {what if unknown else '--samples must be positive'}", file=sys.stderr)
+        return 2
+    stream = sys.stderr if options.json == "-" else sys.stdout
+    record = check(names, options.samples, lambda text: print(text, file=stream, flush=True))
+    _write(options.json, record)
+    return 0 if record["passed"] else 1
 
 
 def _report(options: argparse.Namespace) -> int:
