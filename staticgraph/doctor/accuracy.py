@@ -25,7 +25,7 @@ Array = np.ndarray[Any, Any]
 Reference = Callable[..., Any]
 
 EVERY = 2**32
-CHUNK = 2**18
+CHUNK = 2**15
 FLOAT64_SAMPLES = 20_000
 LIMIT = 2.0
 """Units in the last place that no function may exceed."""
@@ -60,15 +60,15 @@ class Accuracy:
     def passed(self) -> bool:
         return self.wrong == 0 and self.worst <= LIMIT
 
-    def add(self, operands: Sequence[Array], errors: Array, wrong: Array) -> None:
-        """Errors of a chunk, in units in the last place."""
+    def add(self, operands: Sequence[Array], errors: Array, wrong: Array | None) -> None:
+        """Errors of a chunk, in units in the last place, and which are wrong in kind."""
         self.checked += errors.size
         self._nearest += int(np.count_nonzero(errors <= 0.5000001))
         self.rounded = self._nearest / self.checked
         place = int(np.argmax(errors))
         if errors[place] > self.worst:
             self.worst, self.at = float(errors[place]), tuple(float(each[place]) for each in operands)
-        if wrong.any():
+        if wrong is not None and wrong.any():
             self.wrong_at = self.wrong_at or tuple(float(each[np.argmax(wrong)]) for each in operands)
             self.wrong += int(np.count_nonzero(wrong))
 
@@ -121,15 +121,22 @@ def patterns(samples: int) -> Iterator[tuple[Array]]:
         yield (bits.astype(np.uint32).view(np.float32),)
 
 
-def units(got: Array, want: Array) -> tuple[Array, Array]:
-    """(errors, wrong) of float32 results beside float64 references."""
-    wrong = (np.isnan(got) != np.isnan(want)) | ((got == 0) & (np.signbit(got) != np.signbit(want)) & ~np.isnan(want))
-    limit, largest = 2.0**128, float(np.finfo(np.float32).max)
-    size = np.minimum(np.abs(want), limit)
-    nearest = np.minimum(size, largest).astype(np.float32).astype(np.float64)
-    unit = (np.maximum(nearest, 2.0**-126).view(np.int64) & 0x7FF0_0000_0000_0000).view(np.float64) * 2.0**-23
-    errors = np.abs(np.clip(got.astype(np.float64), -limit, limit) - np.copysign(size, want)) / unit
-    return np.where(np.isnan(errors), 0.0, errors), wrong
+def units(got: Array, want: Array) -> tuple[Array, Array | None]:
+    """(errors, wrong) of float32 results beside float64 references; None where all are right in kind."""
+    largest = np.finfo(np.float32).max
+    nearest = np.minimum(np.abs(want).astype(np.float32), largest)
+    unit = (np.maximum(nearest, np.float32(2.0**-126)).view(np.int32) & 0x7F80_0000).view(np.float32)
+    errors: Array = got - want
+    np.abs(errors, out=errors)
+    errors /= unit
+    errors *= 2.0**23
+    if np.isfinite(errors.max()) and got.all():
+        return errors, None
+    limit = 2.0**128
+    exact = np.clip(got.astype(np.float64), -limit, limit) - np.clip(want, -limit, limit)
+    errors = np.nan_to_num(np.abs(exact) / unit * 2.0**23, nan=0.0)
+    zeros = (got == 0) & (np.signbit(got) != np.signbit(want)) & ~np.isnan(want)
+    return errors, zeros | (np.isnan(got) != np.isnan(want))
 
 
 def compiled(name: str, dtype: str) -> Callable[..., Array]:
