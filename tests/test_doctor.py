@@ -50,6 +50,16 @@ def test_a_machine_where_all_is_well() -> None:
     assert "cuda:0" in shown and "NVIDIA H200, compute capability 9.0, 132 multiprocessors, 141.0 GiB" in shown
 
 
+def test_what_is_not_needed_is_told_with_the_line_that_installs_it() -> None:
+    packages = {"scikit-learn": "1.9.1", "matplotlib": ""}
+    extras = {"examples": {"install": 'pip install "staticgraph[examples]"', "packages": packages}}
+    shown = text.report({**GOOD, "extras": extras})
+    assert 'scikit-learn 1.9.1, matplotlib missing: pip install "staticgraph[examples]"' in shown
+    packages["matplotlib"] = "3.11"
+    assert "pip install" not in text.report({**GOOD, "extras": extras})
+    assert {"examples", "bench's peers"} == set(facts.extras())
+
+
 @pytest.mark.parametrize(("facts", "words"), [
     (changed(driver={"library": "", "error": "no such file"}, devices={"found": []}, **NO_GPU),
      ["no NVIDIA driver", "nvidia.com/drivers"]),

@@ -24,6 +24,12 @@ INSTALL_CUDA = 'pip install "staticgraph[cuda]"'
 COMPILER_PACKAGES = {"numba-cuda": "", "nvidia-nvvm": "libnvvm.so", "nvidia-nvjitlink": "libnvJitLink.so"}
 """Package -> the library file of it that is loaded."""
 
+EXTRAS = {
+    "examples": ('pip install "staticgraph[examples]"', ("scikit-learn", "tqdm", "matplotlib")),
+    "bench's peers": ("pip install numexpr jax torch pytensor", ("numexpr", "jax", "torch", "pytensor")),
+}
+"""What else is used where it is installed -> the line that installs it, the packages."""
+
 CUBLAS_PACKAGES = ("nvidia-cublas", "nvidia-cublas-cu13", "nvidia-cublas-cu12")
 OLDEST_GPU = (8, 0)
 
@@ -31,7 +37,8 @@ OLDEST_GPU = (8, 0)
 def collect(try_out: bool = True) -> Facts:
     """All facts. With `try_out` small programs are compiled and run, which takes about a second each."""
     found: Facts = {
-        "versions": guarded(versions), "system": guarded(system), "cpu": guarded(cpu), "blas": guarded(blas),
+        "versions": guarded(versions), "extras": guarded(extras), "system": guarded(system), "cpu": guarded(cpu),
+        "blas": guarded(blas),
         "cache": guarded(cache), "driver": guarded(driver), "devices": guarded(gpus), "compiler": guarded(compiler),
         "cublaslt": guarded(cublaslt),
     }
@@ -65,6 +72,12 @@ def versions() -> Facts:
 
     return {"staticgraph": version(), "python": platform.python_version(),
             **{name: installed(name) for name in ("numpy", "numba", "llvmlite", "networkx")}}
+
+
+def extras() -> Facts:
+    """What is not needed, by what it is for: the line that installs it, and the versions."""
+    return {name: {"install": line, "packages": {package: installed(package) for package in packages}}
+            for name, (line, packages) in EXTRAS.items()}
 
 
 def system() -> Facts:

@@ -88,6 +88,10 @@ def _software(facts: Facts) -> Iterator[tuple[str, str]]:
     for name, version in facts["versions"].items():
         if name != "error":
             yield name, version or "not installed"
+    for name, extra in facts.get("extras", {}).items():
+        if isinstance(extra, dict):
+            found = ", ".join(f"{package} {version or 'missing'}" for package, version in extra["packages"].items())
+            yield name, found + ("" if all(extra["packages"].values()) else f": {extra['install']}")
     cache = facts["cache"]
     if "error" in cache:
         yield "kernel cache", _unknown(cache)

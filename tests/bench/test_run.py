@@ -16,6 +16,8 @@ from staticgraph.bench.peers import find_peers, missing_reason
 from staticgraph.bench.suites import CASES, SUITES, case_named
 from staticgraph.bench.worker import Plan
 
+from .records import RECORD, changed, slowed
+
 CONTESTANT_FIELDS = {"median_s", "low_s", "high_s", "first_call_s", "error", "calls_a_sample", "rounds", "gb_s",
                      "percent_of_copy", "gflop_s", "percent_of_fma", "times_slower"}
 
@@ -70,6 +72,23 @@ def test_a_failing_worker_is_a_failure(monkeypatch: pytest.MonkeyPatch, capfd: p
     monkeypatch.setattr(run, "Plan", lambda *args: Plan(("numpy",), ("call",), clock="sundial", tiny=True))
     assert run.main(["dispatch", "--tiny"]) == 1
     assert "the measuring process failed" in capfd.readouterr().err
+
+
+def test_a_page_and_a_comparison_are_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+                                             capsys: pytest.CaptureFixture[str]) -> None:
+    """What was measured is given; slower than before is an exit status of its own, wrong goes before it."""
+    monkeypatch.setattr(run, "_measure", lambda *given: slowed(1.5))
+    old, page = tmp_path / "old.json", tmp_path / "report.html"
+    old.write_text(json.dumps(RECORD))
+    assert run.main(["dispatch", "--html", str(page), "--compare", str(old)]) == run.SLOWER
+    assert "1.50x SLOWER" in capsys.readouterr().out and page.read_text().startswith("<!doctype html>")
+    old.write_text(json.dumps(slowed(1.5)))
+    assert run.main(["dispatch", "--compare", str(old)]) == 0
+    monkeypatch.setattr(run, "_measure", lambda *given: changed(contestants={}, wrong={"staticgraph": "off"}))
+    assert run.main(["dispatch", "--compare", str(old)]) == 1
+    old.write_text("{}")
+    assert run.main(["dispatch", "--compare", str(old)]) == 2
+    assert "is not a record of this version" in capsys.readouterr().err
 
 
 def test_plans_are_small_when_quick() -> None:
