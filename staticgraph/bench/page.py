@@ -23,6 +23,8 @@ Record = dict[str, Any]
 POLICY = ("default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; "
           "form-action 'none'")
 SUITE_COLOURS = 8
+LEAST_BYTES = 1024
+"""Of a case that has a place on the roofline."""
 
 
 def page(record: Record) -> str:
@@ -92,11 +94,11 @@ def _run(run: Record, number: int) -> Iterator[str]:
     yield f'<section data-run="{number}">'
     suites = [(suite, list(cases)) for suite, cases in groupby(run["cases"], lambda case: case["suite"])]
     for suite, cases in suites:
-        yield (f"<h2>{escape(suite)}, {_threads(run)}</h2><p class=\"quiet\">How many times as long each peer takes; "
+        yield (f"<div data-suite><h2>{escape(suite)}, {_threads(run)}</h2><p class=\"quiet\">How many times as long each peer takes; "
                "the dashed line is the figure to reach.</p>")
         yield f'<div class="row"><span></span>{ratio_scale()}</div>'
         yield from (text for case in cases for text in _case(run, case))
-        yield f"<details><summary>Table of {escape(suite)}</summary>{_table(run, cases)}</details>"
+        yield f"<details><summary>Table of {escape(suite)}</summary>{_table(run, cases)}</details></div>"
     yield from _roofline(run, suites)
     yield "</section>"
 
@@ -135,9 +137,11 @@ def _words(case: Record) -> str:
 
 def _verdict(verdict: Verdict) -> str:
     found, wanted = texts_of(verdict)
+    figure = wanted.removeprefix("wanted ")
     state = "reached" if verdict.reached else "missed"
-    sign = "✓ reached" if verdict.reached else f"✗ missed by {max(1, round(100 * verdict.missing))}%"
-    return f'<span class="verdict {state}" title="{escape(f"{found}, {wanted}")}">{sign}</span>'
+    sign = f"✓ {figure} reached" if verdict.reached else (
+        f"✗ {figure} missed by {max(1, round(100 * verdict.missing))}%")
+    return f'<span class="verdict {state}" title="{escape(found)}">{escape(sign)}</span>'
 
 
 def _duration(timing: Record, field: str) -> str:
@@ -168,11 +172,11 @@ def _table_row(case: Record, peers: Sequence[str]) -> str:
 
 
 def _roofline(run: Record, suites: Sequence[tuple[str, list[Record]]]) -> Iterator[str]:
-    """Float32 cases below what the machine can do."""
+    """Float32 cases below what the machine can do; those of calls on almost nothing have no place there."""
     points = [Point(f"{case['case']} {case['label']}", case["flops"] / case["bytes"],
                     case["contestants"][OURS]["gflop_s"], number % SUITE_COLOURS)
               for number, (_, cases) in enumerate(suites) for case in cases
-              if case["dtype"] == "float32" and OURS in case["contestants"] and case["bytes"]]
+              if case["dtype"] == "float32" and OURS in case["contestants"] and case["bytes"] >= LEAST_BYTES]
     plot = roofline(points, run["peaks"]["copy_gb_s"], run["peaks"]["float32_gflop_s"])
     if plot:
         legend = "".join(
@@ -187,7 +191,7 @@ def _compiles(records: Sequence[Record]) -> Iterator[str]:
     done = [each for each in records if "failed" not in each]
     if not done:
         return
-    yield ("<section><h2>compile</h2><p class=\"quiet\">From nothing to the first result in a new process, with an "
+    yield ("<section data-suite><h2>compile</h2><p class=\"quiet\">From nothing to the first result in a new process, with an "
            "empty cache and with a filled one; imports apart.</p>")
     for case, group in groupby(done, lambda each: each["case"]):
         listed = list(group)

@@ -74,6 +74,7 @@ function show() {
   all("section[data-run]").forEach((each) => { each.hidden = run !== null && each.dataset.run !== run.value; });
   all("[data-of]").forEach((each) => { each.hidden = off.has(each.dataset.of); });
   all("[data-case]").forEach((each) => { each.hidden = text !== "" && !each.dataset.case.includes(text); });
+  all("[data-suite]").forEach((each) => { each.hidden = !each.querySelector("[data-case]:not([hidden])"); });
 }
 [find, run, ...all("input[data-peer]")].forEach((each) => { if (each) each.addEventListener("input", show); });
 all("th[data-sort]").forEach((head) => head.addEventListener("click", () => {

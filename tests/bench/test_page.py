@@ -57,10 +57,10 @@ def test_a_page_is_whole_and_leads_nowhere() -> None:
 
 def test_a_page_says_what_the_report_says() -> None:
     text = page(FULL)
-    for expected in ("chain 64k", "20.0 µs", "3.00×", "✓ reached", "figures reached", "mlp_step warm", "2 threads",
+    for expected in ("chain 64k", "20.0 µs", "3.00×", "✓ 2.00x reached", "figures reached", "mlp_step warm", "2 threads",
                      "torch is left out: torch is not installed", "compile of mlp_step, pytensor: no"):
         assert expected in text, expected
-    assert "✗ missed by 20%" in page(changed(contestants={"staticgraph": TIMING,
+    assert "✗ 2.00x missed by 20%" in page(changed(contestants={"staticgraph": TIMING,
                                                            "numpy": {**TIMING, "times_slower": 1.6}}))
     assert "staticgraph failed: off" in page(changed(contestants={}, wrong={"staticgraph": "off"}))
 

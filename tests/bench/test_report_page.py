@@ -76,6 +76,7 @@ def test_peers_runs_and_cases_are_chosen(opened: Any) -> None:
     opened.fill("#find", "softmax")
     visible = opened.locator("section[data-run] .case:visible h3").all_inner_texts()
     assert visible == ["softmax 64k"]
+    assert opened.locator("h2:visible").all_inner_texts()[:1] == ["rows, one thread"]
     opened.fill("#find", "")
     assert not opened.locator('section[data-run="1"]').is_visible()
     opened.select_option("#run", "1")
