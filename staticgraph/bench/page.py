@@ -94,8 +94,8 @@ def _run(run: Record, number: int) -> Iterator[str]:
     yield f'<section data-run="{number}">'
     suites = [(suite, list(cases)) for suite, cases in groupby(run["cases"], lambda case: case["suite"])]
     for suite, cases in suites:
-        yield (f"<div data-suite><h2>{escape(suite)}, {_threads(run)}</h2><p class=\"quiet\">How many times as long each peer takes; "
-               "the dashed line is the figure to reach.</p>")
+        yield (f"<div data-suite><h2>{escape(suite)}, {_threads(run)}</h2><p class=\"quiet\">How many times as long "
+               "each peer takes; the dashed line is the figure to reach.</p>")
         yield f'<div class="row"><span></span>{ratio_scale()}</div>'
         yield from (text for case in cases for text in _case(run, case))
         yield f"<details><summary>Table of {escape(suite)}</summary>{_table(run, cases)}</details></div>"
@@ -191,8 +191,8 @@ def _compiles(records: Sequence[Record]) -> Iterator[str]:
     done = [each for each in records if "failed" not in each]
     if not done:
         return
-    yield ("<section data-suite><h2>compile</h2><p class=\"quiet\">From nothing to the first result in a new process, with an "
-           "empty cache and with a filled one; imports apart.</p>")
+    yield ("<section data-suite><h2>compile</h2><p class=\"quiet\">From nothing to the first result in a new process, "
+           "with an empty cache and with a filled one; imports apart.</p>")
     for case, group in groupby(done, lambda each: each["case"]):
         listed = list(group)
         most = max(each["cold_compile_s"] for each in listed)

@@ -57,8 +57,8 @@ def test_a_page_is_whole_and_leads_nowhere() -> None:
 
 def test_a_page_says_what_the_report_says() -> None:
     text = page(FULL)
-    for expected in ("chain 64k", "20.0 µs", "3.00×", "✓ 2.00x reached", "figures reached", "mlp_step warm", "2 threads",
-                     "torch is left out: torch is not installed", "compile of mlp_step, pytensor: no"):
+    for expected in ("chain 64k", "20.0 µs", "3.00×", "✓ 2.00x reached", "figures reached", "mlp_step warm",
+                     "2 threads", "torch is left out: torch is not installed", "compile of mlp_step, pytensor: no"):
         assert expected in text, expected
     assert "✗ 2.00x missed by 20%" in page(changed(contestants={"staticgraph": TIMING,
                                                            "numpy": {**TIMING, "times_slower": 1.6}}))
