@@ -15,7 +15,6 @@ import ast
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,27 +31,14 @@ SCALARS = {np.float32: types.float32, np.float64: types.float64, np.int32: types
 LANGUAGE = "staticgraph.runtime.cpu.language"
 
 
-SHORT = 32
-"""Turns of an innermost loop that is worth unrolling as a whole."""
-
-
-@dataclass(frozen=True)
-class Emitted:
-    """The text of an LLVM module in which the kernel is ``i32 symbol(i64 args, i64 start, i64 stop)``. Of rows whose
-    length the text states, short ones want LLVM's third level, which unrolls them."""
-
-    text: str
-    short_rows: bool
-
-
-def emit(text: str, name: str, symbol: str) -> Emitted:
-    """LLVM code for a kernel; `Beyond` where its text is."""
+def emit(text: str, name: str, symbol: str) -> str:
+    """The text of an LLVM module in which the kernel is ``i32 symbol(i64 args, i64 start, i64 stop)``; `Beyond` where
+    the kernel's text is."""
     tree = ast.parse(text)
     in_memory: set[str] = set()
     while True:
         try:
-            kernel = _Kernel(tree, name, symbol, in_memory)
-            return Emitted(str(kernel.module), kernel.short_rows)
+            return str(_Kernel(tree, name, symbol, in_memory).module)
         except _NeedsSlot as missing:     # used where its only assignment does not reach
             in_memory.add(missing.args[0])
 
@@ -88,7 +74,6 @@ class _Kernel:
         self.slots: dict[str, tuple[Any, Any]] = {}
         self.in_memory = in_memory
         self.assignments = _count_assignments(function)
-        self.short_rows = False
         self.loops: list[tuple[Any, Any]] = []     # where `continue` and `break` go
         body = self.function.append_basic_block("body")
         self.builder.position_at_end(body)
@@ -263,9 +248,6 @@ class _Kernel:
         step = parts[2].literal if len(parts) == 3 else 1
         if any(part.kind != types.int64 for part in parts) or not isinstance(step, int) or not step:
             raise Beyond("a range of such numbers")
-        turns = parts[1].literal
-        if self.loops and isinstance(turns, int) and turns <= SHORT and not _holds_loop(node):
-            self.short_rows = True
         return parts[0].raw, parts[1].raw, step
 
     def block(self, name: str) -> Any:
@@ -422,10 +404,6 @@ def _function(tree: ast.Module, name: str) -> ast.FunctionDef:
     if len(functions) != 1 or functions[0].name != name or len(functions[0].args.args) != 3:
         raise Beyond("a text that is more than one kernel")
     return functions[0]
-
-
-def _holds_loop(loop: ast.For) -> bool:
-    return any(isinstance(node, ast.For | ast.While) for node in ast.walk(loop) if node is not loop)
 
 
 def _count_assignments(function: ast.FunctionDef) -> Counter[str]:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from staticgraph.compiler.program import Kernel
 from staticgraph.errors import VerificationError
 
-from .objects import UNROLLING, USUAL, linker
+from .objects import linker
 
 
 class Compiled(NamedTuple):
@@ -46,7 +46,7 @@ def translate(kernel: Kernel, symbol: str, filename: str) -> Compiled:
             return _translate(kernel, symbol, filename, f"by Numba: {beyond}")
         except SyntaxError as error:
             raise _refusal(kernel, filename, error) from error
-        code, outside = linker().compile(emitted.text, UNROLLING if emitted.short_rows else USUAL)
+        code, outside = linker().compile(emitted)
         return Compiled(code, symbol, outside)
 
 
