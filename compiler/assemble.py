@@ -21,7 +21,7 @@ from . import specials
 from .backend import Call, Rendered, backend_for, guarded
 from .chains import RowSpace, Touch, chained
 from .columns import RowKernel
-from .direct_calls import windowed_call
+from .direct_calls import leaves_gaps, windowed_calls
 from .fusion import Group
 from .kernel_ir import KernelIR, Pointer, Reduce, Section, format_kernel
 from .kernel_verify import verify
@@ -132,8 +132,10 @@ class Assembler:
             self._draft_matmul(work)
         elif work.op.kind == "windowed":
             views = [self._view(operand) for operand in work.inputs]
-            call, flops = windowed_call(work, views, self.source_buffer, self.target)
-            self._library(call, {self.buffer_of(work)}, work, flops)
+            if leaves_gaps(work):
+                self._add(specials.fill(work, self.source_buffer, self.style), step.stage, [work], guard)
+            for call, flops in windowed_calls(work, views, self.source_buffer, self.target):
+                self._library(call, {self.buffer_of(work)}, work, flops)
         elif work.op.kind == "sort":
             self._draft_sort(work)
         else:

@@ -2,20 +2,20 @@
 
 Comes in: the stabilised graph. Goes out: the same meaning, where a convolution of floats is one `direct_conv`, which
 reads windows where they lie, instead of a product with their columns. A gradient of images is a convolution too: of
-the cotangents, with the weights turned round, one for each residue of the stride. A gradient of weights is a sum of
-parts, each made by one `direct_conv_weights`. What has no window at all (1 x 1, every place) stays as it is: its
-expansion is a plain product without a copy.
+the cotangents, with the weights turned round; by a stride it is a `spread_conv`, one for each residue. A gradient of
+weights is a sum of parts, each made by one `direct_conv_weights`. What has no window at all (1 x 1, every place) stays
+as it is: its expansion is a plain product without a copy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from staticgraph import location
-from staticgraph.op import Inference, as_tensor, broadcast, primitive, registry
+from staticgraph.op import Inference, primitive, registry
 from staticgraph.ops.movement import flip_axes, permute_dims, reshape, slice_axes
 from staticgraph.tensor import Tensor, build, rebuild, toposort
 from staticgraph.types import Shape, Size, TensorType, floor_divide, product
@@ -54,6 +54,21 @@ def _conv_meaning(x: Array, w: Array, stride: Pair, before: Sequence[int], dilat
 direct_conv = primitive(
     "direct_conv", kind="windowed", doc="A convolution by its own kernel.",
     infer=lambda context, x, w, size, **attrs: TensorType(x.dtype, (x.shape[0], w.shape[0], *size)), ref=_conv_meaning)
+
+
+def _spread_meaning(x: Array, *weights: Array, residues: Sequence[Pair], before: Sequence[Sequence[int]], stride: Pair,
+                    dilation: Pair, groups: int, size: Sequence[int]) -> Array:
+    y = np.zeros((len(x), len(weights[0]), *size), x.dtype)
+    for w, (row, column), zeros in zip(weights, residues, before):
+        part = y[:, :, row::stride[0], column::stride[1]]
+        part[...] = _conv_meaning(x, w, (1, 1), zeros, dilation, groups, part.shape[2:])
+    return y
+
+
+spread_conv = primitive(
+    "spread_conv", kind="windowed", ref=_spread_meaning,
+    doc="Convolutions by step 1, each the part of the result whose row and column have its residues by the stride.",
+    infer=lambda context, x, w, *more, size, **attrs: TensorType(x.dtype, (x.shape[0], w.shape[0], *size)))
 
 
 def _weights_meaning(x: Array, ct: Array, kernel: Pair, stride: Pair, before: Sequence[int], dilation: Pair,
@@ -126,27 +141,45 @@ def _fits(weights: Shape) -> bool:
 
 def _input_gradient(node: Tensor, ct: Tensor, w: Tensor) -> Tensor | None:
     """The places of an image that are a whole number of steps apart meet the same weights: together they are a
-    convolution of the cotangents, by step 1. All of them, interleaved, are the image with its padding."""
-    stride, dilation, groups = (node.attrs[name] for name in ("stride", "dilation", "groups"))
-    padding, size = node.attrs["padding"], node.attrs["size"]
-    kernel = _known(w.shape[2:])
-    spread = any(step > 1 and spacing > 1 for step, spacing in zip(stride, dilation))
-    plain = kernel == (1, 1) and stride == (1, 1) and _all_zero(padding)
+    convolution of the cotangents, by step 1."""
+    attrs = node.attrs
+    kernel, low = _known(w.shape[2:]), tuple(pair[0] for pair in attrs["padding"])
+    spread = any(step > 1 and not (spacing == 1 and isinstance(zeros, int))
+                 for step, spacing, zeros in zip(attrs["stride"], attrs["dilation"], low))
+    plain = kernel == (1, 1) and attrs["stride"] == (1, 1) and _all_zero(attrs["padding"])
     if plain or spread or not _fits(w.shape):
         return None
-    turned = _turned(w, groups)
-    low = tuple(pair[0] for pair in padding)
-    if stride == (1, 1):
-        before = tuple(spacing * (count - 1) - zeros for spacing, count, zeros in zip(dilation, w.shape[2:], low))
-        return _stepless(ct, turned, before, dilation, groups, size)
-    counts = [floor_divide(zeros + length + step - 1, step) for zeros, length, step in zip(low, size, stride)]
-    image = (ct.shape[0], turned.shape[0], *counts)
-    rows = []
-    for a in range(stride[0]):
-        line = [_residue(ct, turned, (a, b), stride, dilation, groups, image) for b in range(stride[1])]
-        rows.append(_interleaved(line, 3))
-    whole = _interleaved(rows, 2)
-    return slice_axes(whole, (0, 0, *low), (1,) * 4, (*whole.shape[:2], *size))
+    turned = _turned(w, attrs["groups"])
+    parts = [part for place in np.ndindex(*attrs["stride"]) for part in _residue(turned, place, low, attrs)]
+    if attrs["stride"] == (1, 1):
+        ((some, _, before),) = parts
+        made = build(direct_conv, (ct, some), {"stride": (1, 1), "before": before, "dilation": attrs["dilation"],
+                                               "groups": attrs["groups"], "size": attrs["size"]})
+    else:
+        weights, residues, before = zip(*parts)
+        made = build(spread_conv, (ct, *weights), {
+            "residues": residues, "before": before, "stride": attrs["stride"], "dilation": attrs["dilation"],
+            "groups": attrs["groups"], "size": attrs["size"]})
+    return None if conv_blocks(made) is None else made
+
+
+def _residue(turned: Tensor, place: Sequence[int], low: Sequence[Size],
+             attrs: Mapping[str, Any]) -> list[tuple[Tensor, Pair, tuple[Size, ...]]]:
+    """The weights that meet the image at rows and columns of these residues, the residues, and the zeros before the
+    cotangents; nothing where no weight does."""
+    kernel = [int(size) for size in turned.shape[2:]]
+    starts, counts, before = [], [], []
+    for residue, zeros, size, step, spacing in zip(place, low, kernel, attrs["stride"], attrs["dilation"], strict=True):
+        first = (residue + zeros) % step if step > 1 else 0
+        count = (size - first + step - 1) // step
+        if count <= 0:
+            return []
+        # weight `first + step * t`, turned round, is number size - 1 - that: the last t comes first
+        starts.append(size - 1 - first - step * (count - 1))
+        counts.append(count)
+        before.append(spacing * (count - 1) - floor_divide(residue + zeros, step))
+    some = slice_axes(turned, (0, 0, *starts), (1, 1, *attrs["stride"]), (*turned.shape[:2], *counts))
+    return [(some, (int(place[0]), int(place[1])), tuple(before))]
 
 
 def _turned(w: Tensor, groups: int) -> Tensor:
@@ -155,35 +188,6 @@ def _turned(w: Tensor, groups: int) -> Tensor:
     each = reshape(w, (groups, floor_divide(outputs, groups), channels, *kernel))
     each = flip_axes(permute_dims(each, (0, 2, 1, 3, 4)), (3, 4))
     return reshape(each, (channels * groups, floor_divide(outputs, groups), *kernel))
-
-
-def _stepless(x: Tensor, w: Tensor, before: Sequence[Size], dilation: Pair, groups: int,
-              size: Sequence[Size]) -> Tensor:
-    return build(direct_conv, (x, w), {"stride": (1, 1), "before": tuple(before), "dilation": dilation,
-                                       "groups": groups, "size": tuple(size)})
-
-
-def _residue(ct: Tensor, turned: Tensor, residue: Pair, stride: Pair, dilation: Pair, groups: int,
-             shape: Shape) -> Tensor:
-    """The places of a padded image whose row and column have these residues."""
-    kernel = [int(size) for size in turned.shape[2:]]
-    counts = [(size - rest + step - 1) // step for size, rest, step in zip(kernel, residue, stride)]
-    if min(counts) <= 0:
-        return broadcast(as_tensor(np.zeros((), ct.dtype)), shape)
-    # weight `residue + step * t` of the kernel is, turned round, number kernel - 1 - that: the last t comes first
-    firsts = [size - 1 - rest - step * (count - 1) for size, rest, step, count in zip(kernel, residue, stride, counts)]
-    some = slice_axes(turned, (0, 0, *firsts), (1, 1, *stride), (*turned.shape[:2], *counts))
-    return _stepless(ct, some, [count - 1 for count in counts], dilation, groups, shape[2:])
-
-
-def _interleaved(parts: Sequence[Tensor], axis: int) -> Tensor:
-    """Element i of part number k is element i * (number of parts) + k of the result."""
-    if len(parts) == 1:
-        return parts[0]
-    shape = parts[0].shape
-    apart = [reshape(each, (*shape[:axis + 1], 1, *shape[axis + 1:])) for each in parts]
-    joined: Tensor = registry["concat"](*apart, axis=axis + 1)
-    return reshape(joined, (*shape[:axis], shape[axis] * len(parts), *shape[axis + 1:]))
 
 
 def _weight_gradient(node: Tensor, x: Tensor, ct: Tensor) -> Tensor | None:

@@ -21,17 +21,26 @@ FEW = 16
 
 
 def conv_blocks(node: Tensor) -> Blocks | None:
-    """How the result of a direct_conv is cut; None where its kernel cannot take it."""
-    x, w = node.inputs
+    """How the result of a convolution is cut; None where its kernel cannot take it. The parts of a spread one are all
+    cut like the largest."""
+    x, w = node.inputs[0], max(node.inputs[1:], key=lambda each: int(each.shape[2]) * int(each.shape[3]))
+    stride, size = _steps(node)
     kernel = (int(w.shape[2]), int(w.shape[3]))
-    blocks = cpu_conv.choose_blocks(str(node.dtype), node.shape[2:], int(w.shape[1]), kernel, node.attrs["stride"],
-                                    node.attrs["dilation"])
+    blocks = cpu_conv.choose_blocks(str(node.dtype), size, int(w.shape[1]), kernel, stride, node.attrs["dilation"])
     if blocks is None or not isinstance(x.shape[0], int):
         return blocks
     rows = blocks.rows
-    while rows > 4 and x.shape[0] * node.attrs["groups"] * _count(node.shape[2], rows) < FEW:
+    while rows > 4 and x.shape[0] * node.attrs["groups"] * _count(size[0], rows) < FEW:
         rows = -(-rows // 2)
     return Blocks(rows, blocks.columns, blocks.channels)
+
+
+def _steps(node: Tensor) -> tuple[tuple[int, int], tuple[Size, ...]]:
+    """The stride of a convolution's windows, and rows and columns of its result; of a spread one those of a part."""
+    stride, size = node.attrs["stride"], node.attrs["size"]
+    if node.op.name == "direct_conv":
+        return stride, size
+    return (1, 1), tuple(cpu_conv.parts_of(each, step) for each, step in zip(size, stride))
 
 
 def _count(total: Size, size: int) -> int:
@@ -49,24 +58,50 @@ def weight_blocks(node: Tensor) -> Blocks | None:
                                   node.attrs["dilation"], cpu_conv.PLACES, half=True)
 
 
-def windowed_call(node: Tensor, views: Sequence[View], buffer_of: BufferOf, target: Target) -> tuple[Call, Size]:
-    """The kernel of a node of kind "windowed" with its arguments, and its floating-point operations."""
-    call, flops = (_conv if node.op.name == "direct_conv" else _weights)(node, target)
-    size = node.dtype.itemsize
-    operands = [Argument("buffer", buffer_of(view.base), view.offset * size) for view in views]
-    return Call(call.kernel, [*operands, Argument("buffer", buffer_of(node)), *call.arguments], call.extent), flops
+def windowed_calls(node: Tensor, views: Sequence[View], buffer_of: BufferOf, target: Target) -> list[tuple[Call, Size]]:
+    """The kernels of a node of kind "windowed" with their arguments, and the floating-point operations of each."""
+    def buffer(number: int) -> Argument:
+        return Argument("buffer", buffer_of(views[number].base), views[number].offset * node.dtype.itemsize)
+
+    if node.op.name == "direct_conv_weights":
+        call, flops = _weights(node, target)
+        return [(_with(call, buffer(0), buffer(1), Argument("buffer", buffer_of(node))), flops)]
+    made = []
+    for number in range(1, len(views)):
+        call, flops, offset = _conv(node, number, target)
+        y = Argument("buffer", buffer_of(node), offset * node.dtype.itemsize)
+        made.append((_with(call, buffer(0), buffer(number), y), flops))
+    return made
 
 
-def _conv(node: Tensor, target: Target) -> tuple[Call, Size]:
-    x, w = node.inputs
+def leaves_gaps(node: Tensor) -> bool:
+    """Are there elements of the result that none of the calls writes? They are zeros."""
+    return node.op.name == "spread_conv" and len(node.attrs["residues"]) < product(node.attrs["stride"])
+
+
+def _with(call: Call, *buffers: Argument) -> Call:
+    return Call(call.kernel, [*buffers, *call.arguments], call.extent)
+
+
+def _conv(node: Tensor, number: int, target: Target) -> tuple[Call, Size, Size]:
+    """The call for one operand of weights, its operations, and where its part of the result starts."""
+    x, w = node.inputs[0], node.inputs[number]
     blocks = conv_blocks(node)
     assert blocks is not None, "the pass asks first"
-    groups = node.attrs["groups"]
+    groups, before, (rows, columns) = node.attrs["groups"], node.attrs["before"], node.attrs["size"]
+    stride, size = _steps(node)
     kernel, outputs = w.shape[2:], floor_divide(w.shape[0], groups)
-    numbers, counts = _numbers(node.attrs, x.shape, w.shape[1], outputs, node.shape[2:], kernel, blocks, 1)
-    extent = product((x.shape[0], groups, *counts))
-    flops = 2 * product((*node.shape, *w.shape[1:]))
-    return Call(Rendered(*cpu_conv.render_conv(str(node.dtype), target)), numbers, extent), flops
+    place, step = (0, 0), (1, 1)
+    if node.op.name == "spread_conv":
+        place, before, step = node.attrs["residues"][number - 1], before[number - 1], node.attrs["stride"]
+        size = tuple(cpu_conv.parts_of(each - first, every) for each, first, every in zip((rows, columns), place, step))
+    attrs = {**node.attrs, "stride": stride, "before": before}
+    result = (rows * columns, columns * step[0], step[1])
+    numbers, counts = _numbers(attrs, x.shape, w.shape[1], outputs, size, kernel, blocks, 1, result)
+    call = Call(Rendered(*cpu_conv.render_conv(str(node.dtype), target)), numbers,
+                product((x.shape[0], groups, *counts)))
+    flops = 2 * product((x.shape[0], w.shape[0], *size, *w.shape[1:]))
+    return call, flops, place[0] * columns + place[1]
 
 
 def _weights(node: Tensor, target: Target) -> tuple[Call, Size]:
@@ -82,11 +117,12 @@ def _weights(node: Tensor, target: Target) -> tuple[Call, Size]:
 
 
 def _numbers(attrs: Mapping[str, Any], x: Shape, channels: Size, outputs: Size, size: Shape, kernel: Sequence[Size],
-             blocks: Blocks, parts: int) -> tuple[list[Argument], tuple[Size, Size]]:
+             blocks: Blocks, parts: int,
+             result: Sequence[Size] = (0, 0, 0)) -> tuple[list[Argument], tuple[Size, Size]]:
     """The sizes of the argument table (see `cpu_conv.SIZES`), and how many blocks of rows and of columns there are."""
     counts = (cpu_conv.parts_of(size[0], blocks.rows), cpu_conv.parts_of(size[1], blocks.columns))
     numbers = (x[0], attrs["groups"], channels, outputs, *x[2:], *size, *kernel, *attrs["stride"], *attrs["dilation"],
                *attrs["before"], blocks.rows, blocks.columns, blocks.channels, *counts,
-               cpu_conv.parts_of(channels, blocks.channels), parts)
+               cpu_conv.parts_of(channels, blocks.channels), parts, *result)
     assert len(numbers) == len(cpu_conv.SIZES)
     return [Argument("size", each) for each in numbers], counts

@@ -87,10 +87,10 @@ def copy(shape: Shape, source: Place, target: Place, buffer_of: BufferOf, style:
 
 
 def fill(node: Tensor, buffer_of: BufferOf, style: Style) -> Lowered:
-    """Fill a padded array with its padding value."""
+    """Fill an array with its padding value, or zeros."""
     parameters = Parameters(buffer_of, style)
     y = parameters.pointer(node, 0, "write")
-    value = literal(np.asarray(node.attrs["value"]).astype(node.dtype))
+    value = literal(np.asarray(node.attrs.get("value", 0)).astype(node.dtype))
     axis = Axis("i", parameters.extent(node.size, literal=False))
     section = Section(tuple(parameters.parameters), (axis,), (Store(y, "i", value),))
     return Lowered(section, parameters.arguments, node.size, "inner", ["fill"], True, 0, (node.size,))

@@ -5,7 +5,8 @@ arrays on the stack are literals. `Blocks` says how a result is cut; the languag
 
 Argument table of both: x and the other operand, the result; images, groups, channels and outputs of a group, rows and
 columns of x and of the result, then (for rows, for columns) kernel, stride, dilation, zeros before; rows, columns and
-channels of a block, blocks of rows, of columns, of channels; and parts, for the gradient of the weights.
+channels of a block, blocks of rows, of columns, of channels; parts, for the gradient of the weights; strides of
+channels, rows and columns in the result of a convolution, which may lie spread out.
 
 Invariant: an element of a result is the sum over blocks of channels, or over images and blocks of a part, of one chain
 of multiply-adds each. How many parts there are depends on sizes only, so nothing depends on `start` and `stop`.
@@ -39,7 +40,7 @@ FLOATS = {"float32": 4, "float64": 8}
 
 SIZES = """images groups channels outputs height width rows columns kernel_rows kernel_columns row_step column_step
 row_spacing column_spacing row_before column_before block_rows block_columns block_channels row_blocks column_blocks
-channel_blocks parts""".split()
+channel_blocks parts result_channel result_row result_step""".split()
 """The numbers of the argument table, from slot 3 on."""
 
 USUAL = 64
@@ -191,9 +192,10 @@ def render_conv(dtype: str, target: Target) -> tuple[str, str]:
 {_fill(tiles.lanes, " " * 12)}\
             multiply_windows({tiles.lanes}, {tiles.vectors}, {tiles.height}, {PANEL},
                              shift(w, (group * outputs * channels + c) * taps), block, offsets,
-                             shift(y, (image * outputs * rows + i) * columns + j), edge, channels * taps, outputs,
-                             some * taps, pitch, min(block_rows, rows - i), min(block_columns, columns - j),
-                             rows * columns, columns, 1 if c == 0 else 0)
+                             shift(y, image * outputs * result_channel + i * result_row + j * result_step), edge,
+                             channels * taps, outputs, some * taps, pitch, min(block_rows, rows - i),
+                             min(block_columns, columns - j), result_channel, result_row, result_step,
+                             1 if c == 0 else 0)
             c += block_channels
 """
 

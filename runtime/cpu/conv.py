@@ -128,11 +128,12 @@ def fill_window_tile(element: Any, rows: int, vectors: int, lanes: int) -> Fill:
 
 def fill_store_places(element: Any, lanes: int) -> Fill:
     """y[r, row, column] = (0 if first else y) + edge[r, place] for `count` channels r and `places` places, which are in
-    `parts` rows, from (row, column) on, of a block whose rows are `pitch` long and have `columns` of the result."""
+    `parts` rows, from (row, column) on, of a block whose rows are `pitch` long and have `columns` of the result. In y
+    they lie `y_step` apart."""
 
     def fill(builder: Any, arguments: Sequence[Any]) -> None:
         edge, y = arguments[:2]
-        (edge_row, count, places, parts, row, column, pitch, columns, y_channel, y_row,
+        (edge_row, count, places, parts, row, column, pitch, columns, y_channel, y_row, y_step,
          first) = (Value(builder, raw) for raw in arguments[2:])
         vector, zero, one = Vectors(builder, element, lanes), number(builder, 0), number(builder, 1)
         nothing = vector.fill(0.0)
@@ -146,16 +147,22 @@ def fill_store_places(element: Any, lanes: int) -> Fill:
                     total = builder.fadd(vector.masked_load(spot, mask, nothing), total)
                 vector.masked_store(total, spot, mask)
 
+        def every_apart(added: bool) -> None:
+            with counted(zero, count, one) as r, counted(zero, length, one) as j:
+                spot = move(y, r * y_channel + (row + part) * y_row + (at + j) * y_step)
+                total = builder.load(move(edge, r * edge_row + start + j))
+                builder.store(builder.fadd(builder.load(spot), total) if added else total, spot)
+
         with counted(zero, parts, one) as part:
             begins = part.equals(0)
             start = select(begins, zero, part * pitch - column)
             at = select(begins, column, zero)
             length = smaller(columns - at, places - start)
-            with builder.if_else(first.equals(0).raw) as (later, fresh):
-                with later:
-                    every(added=True)
-                with fresh:     # not to wait for memory that is not needed
-                    every(added=False)
+            for dense, write in ((True, every), (False, every_apart)):
+                for added in (True, False):     # where it is the first there is nothing in memory to wait for
+                    chosen = y_step.equals(1) if dense else y_step.differs(1)
+                    with builder.if_then((chosen & (first.equals(0) if added else first.differs(0))).raw):
+                        write(added)
 
     return fill
 
@@ -166,11 +173,11 @@ def fill_multiply(element: Any, lanes: int, vectors: int, height: int, panel: in
 
     def fill(builder: Any, arguments: Sequence[Any]) -> None:
         weights, block, offsets, y, edge = arguments[:5]
-        (weight_row, outputs, depth, pitch, rows, columns, y_channel, y_row,
+        (weight_row, outputs, depth, pitch, rows, columns, y_channel, y_row, y_step,
          first) = (Value(builder, raw) for raw in arguments[5:])
         module, bits = builder.module, Vectors(builder, element, lanes).bits
         zero, pointer = number(builder, 0), block.type
-        store = internal(module, f"store_places_{lanes}_{bits}", [pointer] * 2 + [INT64] * 11,
+        store = internal(module, f"store_places_{lanes}_{bits}", [pointer] * 2 + [INT64] * 12,
                          fill_store_places(element, lanes), small=False)
         length = (rows - 1) * pitch + columns
         with counted(zero, length, number(builder, vectors * lanes)) as p:
@@ -190,7 +197,8 @@ def fill_multiply(element: Any, lanes: int, vectors: int, height: int, panel: in
                         with builder.if_then(width.equals(some * lanes).raw):
                             _tile_of(builder, element, lanes, some, height, operands, count)
                 builder.call(store, [edge, move(y, top * y_channel), *(each.raw for each in (
-                    width, height_of_panel, places, parts, row, column, pitch, columns, y_channel, y_row, first))])
+                    width, height_of_panel, places, parts, row, column, pitch, columns, y_channel, y_row, y_step,
+                    first))])
 
     return fill
 
@@ -305,7 +313,7 @@ def fill_windows(context: Any, lanes: Any, block: Any, image: Any, channels: Any
 @intrinsic(prefer_literal=True)
 def multiply_windows(context: Any, lanes: Any, vectors: Any, height: Any, panel: Any, weights: Any, block: Any,
                      offsets: Any, y: Any, edge: Any, weight_row: Any, outputs: Any, depth: Any, pitch: Any,
-                     rows: Any, columns: Any, y_channel: Any, y_row: Any, first: Any) -> Any:
+                     rows: Any, columns: Any, y_channel: Any, y_row: Any, y_step: Any, first: Any) -> Any:
     """Rows and columns of some channels of a convolution's result, from one block; see `fill_multiply`."""
     shape = literals("multiply_windows", lanes, vectors, height, panel)
     element = element_of("multiply_windows", block)
@@ -317,7 +325,7 @@ def multiply_windows(context: Any, lanes: Any, vectors: Any, height: Any, panel:
         builder.call(function, operands)
         return context.get_dummy_value()
 
-    return types.void(lanes, vectors, height, panel, weights, block, offsets, y, edge, *[types.int64] * 9), generate
+    return types.void(lanes, vectors, height, panel, weights, block, offsets, y, edge, *[types.int64] * 10), generate
 
 
 @intrinsic(prefer_literal=True)

@@ -27,6 +27,7 @@ CASES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "by channel": ((2, 5, 7, 8), (5, 3, 3), {"groups": 5, "padding": 1}),
     "one place": ((3, 5, 4, 6), (20, 1, 1), {}),
     "one place, strided": ((2, 3, 5, 6), (4, 1, 1), {"stride": 2}),
+    "one row, strided": ((2, 3, 1, 9), (4, 1, 2), {"stride": 3, "padding": (0, 1)}),
     "wide padding": ((1, 1, 3, 4), (2, 2, 2), {"padding": 3}),
     "many channels": ((1, 70, 6, 5), (70, 3, 3), {"padding": 1}),
 }
