@@ -19,7 +19,7 @@ from staticgraph.types import Size, maximum_size, minimum_size, product
 
 from . import specials
 from .backend import Call, Rendered, backend_for, guarded
-from .chains import RowSpace, Touch, chained
+from .chains import RowSpace, chained
 from .columns import RowKernel
 from .direct_calls import leaves_gaps, windowed_calls
 from .fusion import Group
@@ -27,11 +27,12 @@ from .kernel_ir import KernelIR, Pointer, Reduce, Section, format_kernel
 from .kernel_verify import verify
 from .lower import GroupLowering, Lowered
 from .memory_plan import LiveBuffer, Span, plan
+from .products import written_as
 from .program import Argument, Buffer, Chain, Check, Kernel, Note, Step
 from .schedule import BufferInfo, CopyWork, PlannedStep, Schedule
 from .specials import Place, whole
 from .target import Target
-from .views import View, contiguous_strides, reshape_strides, view_of
+from .views import View, contiguous_strides, view_of
 
 
 @dataclass(eq=False)
@@ -223,38 +224,19 @@ class Assembler:
                               Place(node, offset, strides), self.source_buffer, self.style)]
 
     def _draft_matmul(self, node: Tensor) -> None:
-        a, b, *bias = (self._view(operand) for operand in node.inputs)
-        batch = product(node.shape[:-2])
-        m, n, k = node.shape[-2], node.shape[-1], node.inputs[0].shape[-1]
-        epilogue = (("bias",) if bias else ()) + tuple(filter(None, [node.attrs.get("activation", "")]))
-        kernel, extent = self.backend.matmul(str(node.dtype), batch, m, n, epilogue)
-        sizes = [batch, m, n, k, *self._matrix_strides(node.inputs[0], a), *self._matrix_strides(node.inputs[1], b)]
-        size = node.dtype.itemsize
-        arguments = [Argument("buffer", self.source_buffer(a.base), a.offset * size),
-                     Argument("buffer", self.source_buffer(b.base), b.offset * size),
-                     Argument("buffer", self.buffer_of(node)), *(Argument("size", each) for each in sizes),
-                     *(Argument("buffer", self.source_buffer(view.base), view.offset * size) for view in bias)]
-        self._library(Call(kernel, arguments, extent), {self.buffer_of(node)}, node, 2 * batch * m * n * k,
-                      self._product_rows(node, arguments, a, b))
-
-    def _product_rows(self, node: Tensor, arguments: Sequence[Argument], a: View, b: View) -> RowSpace:
-        """The rows of a product: of its left matrix, if that lies row after row, and all of the other one."""
-        batch, m, n, k = (argument.value for argument in arguments[3:7])
-        a_batch, a_row = (argument.value for argument in arguments[7:9])
-        in_order = a.offset == 0 and (batch == 1 or a_batch == m * a_row)
-        c, left, right = (int(str(arguments[slot].value)) for slot in (2, 0, 1))
-        return RowSpace((batch * m,), (Touch(c, (n,), node.size), Touch(right, None, b.base.size),
-                                       Touch(left, (a_row,) if in_order else None, a.base.size)))
+        views = [self._view(operand) for operand in node.inputs]
+        placed = self.fused.placed.get(node)
+        made = self.backend.product(node, views, written_as(node, placed) if placed is not None else None,
+                                    self.source_buffer)
+        flops = 2 * node.size * node.inputs[0].shape[-1]
+        self._library(made.call, {self.buffer_of(node)}, node, flops, made.rows)
 
     def _library(self, call: Call, writes: set[int], node: Tensor, flops: Size = 0,
                  rows: RowSpace | None = None) -> None:
         """A step whose kernel is a whole text of its own."""
-        self.drafts.append(_Draft(call.kernel, call.arguments, call.extent, "compute", frozenset(writes), [node], flops,
+        nodes = [node, *([self.fused.placed[node]] if node in self.fused.placed else [])]
+        self.drafts.append(_Draft(call.kernel, call.arguments, call.extent, "compute", frozenset(writes), nodes, flops,
                                   f"library {call.kernel.name}\n", [], rows, node.op.kind == "contraction"))
-
-    def _matrix_strides(self, operand: Tensor, view: View) -> list[Size]:
-        batch = reshape_strides(operand.shape[:-2], view.strides[:-2], (product(operand.shape[:-2]),))
-        return [batch[0] if batch else 0, view.strides[-2], view.strides[-1]]
 
     def _scratch(self, shape: tuple[Size, ...], dtype: str) -> int:
         self.schedule.buffers.append(BufferInfo("scratch", np.dtype(dtype), shape, "arena"))
@@ -271,7 +253,8 @@ class Assembler:
 
     def _add(self, lowered: Lowered, stage: str, nodes: Sequence[Tensor], guard: bool, whole: bool = False) -> None:
         pieces = [lowered] if whole else self.backend.pieces(lowered, self._scratch)
-        rows = lowered.rows if len(pieces) == 1 else None
+        whole_rows = len(pieces) == 1 and self.backend.extent(lowered) == lowered.extent
+        rows = lowered.rows if whole_rows else None
         for piece in pieces:
             part = guarded(piece) if guard else piece
             kernel, listing = self._rendered(KernelIR(kernel_name(part), (part.section,), part.lanes, guard))

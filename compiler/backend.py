@@ -14,7 +14,8 @@ from typing import Any, Protocol
 from staticgraph.tensor import Tensor
 from staticgraph.types import Size, product
 
-from . import fission, specials
+from . import fission, products, specials
+from .chains import RowSpace
 from .fission import Scratch
 from .kernel_ir import KernelIR, Section, Status
 from .lower import Lowered
@@ -34,7 +35,7 @@ from .render import (
     cuda_tiles,
 )
 from .target import Target
-from .views import View
+from .views import View, reshape_strides
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,14 @@ class Call:
     kernel: Rendered
     arguments: list[Argument]
     extent: Size
+
+
+@dataclass(frozen=True)
+class Made:
+    """The call of a product, and its rows, if they may be chained."""
+
+    call: Call
+    rows: RowSpace | None = None
 
 
 class Backend(Protocol):
@@ -78,8 +87,9 @@ class Backend(Protocol):
     def section_length(self, length: Size) -> Size:
         """What one array of a merged kernel adds to its extent."""
 
-    def matmul(self, dtype: str, batch: Size, m: Size, n: Size, epilogue: tuple[str, ...]) -> tuple[Rendered, Size]:
-        """The kernel of a product and what follows it ("bias", an activation), and its parallel iterations."""
+    def product(self, node: Tensor, views: Sequence[View], strides: Sequence[Size] | None,
+                buffer_of: BufferOf) -> Made:
+        """The kernel of a product and what was absorbed into it; `strides` are its own where they are special."""
 
     def argsort(self, dtype: str, descending: bool) -> Rendered: ...
 
@@ -114,9 +124,13 @@ class CpuBackend:
     def section_length(self, length: Size) -> Size:
         return length
 
-    def matmul(self, dtype: str, batch: Size, m: Size, n: Size, epilogue: tuple[str, ...]) -> tuple[Rendered, Size]:
-        assert not epilogue, "there is no such kernel on the CPU"
-        return Rendered(*cpu_matmul.render_matmul(dtype, self.target)), batch * m
+    def product(self, node: Tensor, views: Sequence[View], strides: Sequence[Size] | None,
+                buffer_of: BufferOf) -> Made:
+        assert node.op.name == "matmul", "nothing is absorbed on the CPU"
+        left, right = views
+        made = products.matrices(node, left, right, strides)
+        kernel = Rendered(*cpu_matmul.render_matmul(str(node.dtype), self.target))
+        return Made(Call(kernel, made.arguments(buffer_of), made.rows), made.row_space(buffer_of))
 
     def argsort(self, dtype: str, descending: bool) -> Rendered:
         return Rendered(*cpu_sort.render_argsort(dtype, descending))
@@ -160,12 +174,25 @@ class CudaBackend:
     def section_length(self, length: Size) -> Size:
         return cuda_sections.rounded(length)
 
-    def matmul(self, dtype: str, batch: Size, m: Size, n: Size, epilogue: tuple[str, ...]) -> tuple[Rendered, Size]:
+    def product(self, node: Tensor, views: Sequence[View], strides: Sequence[Size] | None,
+                buffer_of: BufferOf) -> Made:
+        assert strides is None, "products are contiguous here"
+        batch = product(node.shape[:-2])
+        m, n, k = node.shape[-2], node.shape[-1], node.inputs[0].shape[-1]
+        dtype, size = str(node.dtype), node.dtype.itemsize
+        activation = node.attrs.get("activation", "")
+        epilogue = (*(("bias",) if len(views) > 2 else ()), *((activation,) if activation else ()))
         library = ""
         if dtype.startswith("float"):
             tf32 = ("tf32",) if self.options.get("tf32") and dtype == "float32" else ()
             library = ":".join(("matmul", *tf32, *epilogue))
-        return Rendered(*cuda_matmul.render_matmul(dtype, epilogue), library), cuda_matmul.tile_count(batch, m, n)
+        places = [Argument("buffer", buffer_of(view.base), view.offset * size) for view in views]
+        sizes = [batch, m, n, k, *(stride for operand, view in zip(node.inputs[:2], views)
+                                   for stride in _matrix_strides(operand, view))]
+        arguments = [*places[:2], Argument("buffer", buffer_of(node)), *(Argument("size", each) for each in sizes),
+                     *places[2:]]
+        rendered = Rendered(*cuda_matmul.render_matmul(dtype, epilogue), library)
+        return Made(Call(rendered, arguments, cuda_matmul.tile_count(batch, m, n)))
 
     def argsort(self, dtype: str, descending: bool) -> Rendered:
         return Rendered(*cuda_sort.render_argsort(dtype, descending))
@@ -183,6 +210,12 @@ class CudaBackend:
         return Call(Rendered(*cuda_scatter.render_scatter(str(node.dtype), along, guard)),
                     [*places, Argument("buffer", buffer_of(node)), *sizes, *status],
                     cuda_scatter.thread_count(size, before, after))
+
+
+def _matrix_strides(operand: Tensor, view: View) -> list[Size]:
+    """Of the joined batch axes, rows and columns."""
+    batch = reshape_strides(operand.shape[:-2], view.strides[:-2], (product(operand.shape[:-2]),))
+    return [batch[0] if batch else 0, view.strides[-2], view.strides[-1]]
 
 
 BACKENDS: dict[str, type[CpuBackend] | type[CudaBackend]] = {"cpu": CpuBackend, "cuda": CudaBackend}

@@ -156,11 +156,11 @@ def _rows_of(works: Sequence[Work], first: int, near: Sequence[int]) -> Size | N
     if head.rows is None or head.rows.extents == () or head.reports:
         return None
     if head.is_product:
-        return head.rows.extents[0]
+        return product(head.rows.extents)
     for number in near:
         space = works[number].rows
         if works[number].is_product and space is not None and works[number].reads & head.writes:
-            rows = space.extents[0]
+            rows = product(space.extents)
             return rows if head.rows.is_local(rows, head.writes) else None
     return None
 
@@ -175,7 +175,7 @@ def _joins(works: Sequence[Work], number: int, members: Sequence[int], rows: Siz
     if work.is_product and sum(works[each].is_product for each in members) == MOST_PRODUCTS:
         return False
     shared = (work.reads | work.writes) & written | work.writes & touched
-    return work.rows.is_local(rows, shared | work.writes) and all(
+    return work.rows.depth(rows) is not None and work.rows.is_local(rows, shared) and all(
         space.is_local(rows, shared) for each in members if (space := works[each].rows) is not None)
 
 

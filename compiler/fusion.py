@@ -25,7 +25,8 @@ from dataclasses import dataclass, field
 from staticgraph.tensor import Tensor
 from staticgraph.types import Size, product
 
-from .views import AxisMap, contiguous_strides, is_one, needs_copy, reshape_strides, trace, view_of
+from .products import MOST_BATCH_AXES, batch_axes, written_as
+from .views import AxisMap, collapse, contiguous_strides, is_one, needs_copy, reshape_strides, trace, view_of
 
 MAX_MEMBERS = 64
 
@@ -75,7 +76,8 @@ class Group:
 @dataclass(frozen=True, eq=False)
 class FusionResult:
     """Groups in no particular order; `group_of` for every fused node; `copied` are the views to be written out;
-    `users` of each node that owns a value, views skipped; `roots` are wanted by the caller."""
+    `users` of each node that owns a value, views skipped; `roots` are wanted by the caller; `placed` are products that
+    are written as one of `copied` at once."""
 
     groups: tuple[Group, ...]
     group_of: dict[Tensor, Group]
@@ -84,6 +86,7 @@ class FusionResult:
     roots: frozenset[Tensor]
     order: tuple[Tensor, ...]
     inlined: frozenset[Tensor] = frozenset()
+    placed: dict[Tensor, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         position = {node: number for number, node in enumerate(self.order)}
@@ -150,12 +153,35 @@ class _Fuser:
                 if node.op.kind == "contraction" and operand.ndim == 1:
                     if view.strides != (1,):
                         self.copied.add(operand)
+                elif node.op.kind == "contraction" and self.by_rows:
+                    if len(self._batch_axes(node)) > MOST_BATCH_AXES and len(collapse(
+                            operand.shape[:-2], view.strides[:-2])[0]) > 1:
+                        self.copied.add(operand)
                 elif node.op.kind == "contraction":
                     batch = reshape_strides(operand.shape[:-2], view.strides[:-2], (product(operand.shape[:-2]),))
                     if batch is None and any(not is_one(size) for size in operand.shape[:-2]):
                         self.copied.add(operand)
                 elif view.offset != 0 or view.strides != contiguous_strides(operand.shape):
                     self.copied.add(operand)
+
+    def _batch_axes(self, node: Tensor, result: Sequence[Size] | None = None) -> list[Size]:
+        """The batch axes of a product that its kernel goes through."""
+        views = [view_of(operand, self.owns) for operand in node.inputs]
+        strides = [view.strides for view in views if view is not None]
+        return batch_axes(node.shape, *strides, result or contiguous_strides(node.shape))[0]
+
+    def _placed(self) -> dict[Tensor, Tensor]:
+        """Products that are written in the order of a permutation of them, which nobody needs to copy then."""
+        placed: dict[Tensor, Tensor] = {}
+        for view in self.order:
+            node = view.inputs[0] if view.inputs else view
+            if not self.by_rows or view not in self.copied or node in self.roots or node in self.copied:
+                continue
+            strides = written_as(node, view)
+            if strides is not None and len(self.users[node]) == 1 and len(
+                    self._batch_axes(node, strides)) <= MOST_BATCH_AXES:
+                placed[node] = view
+        return placed
 
     def _collect_users(self) -> None:
         for node in self.order:
@@ -204,7 +230,7 @@ class _Fuser:
         groups = tuple(group for group in self.groups if group.at)
         members = {node: group for node, group in self.group_of.items() if node in group.at}
         return FusionResult(groups, members, frozenset(self.copied), self.users, self.roots, tuple(self.order),
-                            self.inlined)
+                            self.inlined, self._placed())
 
     def _new_group(self, node: Tensor) -> Group:
         group = Group(self.number, [], {}, fenced=node in self.fence)

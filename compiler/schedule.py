@@ -85,6 +85,7 @@ class Scheduler:
         self.outputs = outputs
         self.updates = updates
         self.in_place = in_place
+        self.written_as = {view: node for node, view in fused.placed.items()}
         self.replaced: set[Tensor] = set()
         self.buffers: list[BufferInfo] = []
         self.buffer_of: dict[Tensor, int] = {}
@@ -157,6 +158,7 @@ class Scheduler:
         return items
 
     def _item(self, node: Tensor) -> Any:
+        node = self.written_as.get(node, node)
         group = self.fused.group_of.get(node)
         if group is not None and group.at:
             return group
@@ -198,6 +200,8 @@ class Scheduler:
             for node in stored:
                 self.buffer(node)
             return PlannedStep(item, "commit" if item in commits else "compute", stored)
+        if item in self.fused.placed:
+            self.buffer_of[item] = self.buffer(self.fused.placed[item])
         self.buffer(item)
         return PlannedStep(item)
 
@@ -219,7 +223,9 @@ class Scheduler:
     def _overwrites(self, group: Group, result: Tensor, read: Tensor) -> bool:
         """May a member's result be stored where the product that it is made of lies? Nothing else may read that, and
         the group only the element that it writes."""
-        if read.op.kind != "contraction" or read in self.fused.roots or read in self.buffer_of:
+        if read.op.kind != "contraction" or read in self.buffer_of:
+            return False
+        if read in self.fused.roots or read in self.fused.placed:
             return False
         if result.dtype != read.dtype or any(user not in group.at for user in self.fused.users[read]):
             return False

@@ -17,7 +17,7 @@ from staticgraph.types import Shape, Size, product
 from .kernel_ir import Axis, Carry, Let, Map, Scan, Section, Statement, Store
 from .lower import Lowered
 from .parameters import BufferOf, Parameters, Style, index_sum, literal
-from .views import View, contiguous_strides, is_one
+from .views import View, collapse, contiguous_strides
 
 UNROLLED = 32
 """Elements of a window up to which a fold is one formula."""
@@ -35,24 +35,6 @@ class Place:
 def whole(node: Tensor) -> Place:
     """All of a node's own buffer."""
     return Place(node, 0, contiguous_strides(node.shape))
-
-
-def collapse(shape: Shape, *strides: Sequence[Size]) -> tuple[list[Size], list[list[Size]]]:
-    """Shape and strides with unit axes dropped and gapless neighbours joined."""
-    sizes: list[Size] = []
-    kept: list[list[Size]] = [[] for _ in strides]
-    for axis, size in enumerate(shape):
-        if is_one(size):
-            continue
-        if sizes and all(own[-1] == stride[axis] * size for own, stride in zip(kept, strides, strict=True)):
-            sizes[-1] = sizes[-1] * size
-            for own, stride in zip(kept, strides, strict=True):
-                own[-1] = stride[axis]
-        else:
-            sizes.append(size)
-            for own, stride in zip(kept, strides, strict=True):
-                own.append(stride[axis])
-    return sizes, kept
 
 
 def _parallel(sizes: Sequence[Size], parameters: Parameters, literal_extents: bool) -> list[Axis]:

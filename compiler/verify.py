@@ -56,6 +56,7 @@ def verify_schedule(schedule: Schedule) -> None:
                     raise VerificationError(f"step {number} reads {describe(base)} before it is computed")
         for node in step.stored if isinstance(work, Group) else [work]:
             ready.add(node)
+            ready.add(schedule.fused.placed.get(node, node))
             buffer = schedule.buffer_of[node]
             expected = buffer in replaced
             if buffer in written and schedule.buffers[buffer].place == "arena" and not expected:

@@ -176,6 +176,24 @@ def _grow_new(old: Size, new: Size) -> bool:
     return divide_exactly(old, new) is not None
 
 
+def collapse(shape: Shape, *strides: Sequence[Size]) -> tuple[list[Size], list[list[Size]]]:
+    """Shape and strides with unit axes dropped and gapless neighbours joined."""
+    sizes: list[Size] = []
+    kept: list[list[Size]] = [[] for _ in strides]
+    for axis, size in enumerate(shape):
+        if is_one(size):
+            continue
+        if sizes and all(own[-1] == stride[axis] * size for own, stride in zip(kept, strides, strict=True)):
+            sizes[-1] = sizes[-1] * size
+            for own, stride in zip(kept, strides, strict=True):
+                own[-1] = stride[axis]
+        else:
+            sizes.append(size)
+            for own, stride in zip(kept, strides, strict=True):
+                own.append(stride[axis])
+    return sizes, kept
+
+
 def below_reshapes(node: Tensor) -> Tensor:
     """The value that lies in memory exactly as this one does: what it is a reshape of."""
     while node.op.name == "reshape":

@@ -1,8 +1,9 @@
 """The matmul kernel of the CPU as text: c[batch, m, n] = a[batch, m, k] @ b[batch, k, n].
 
 One text serves every matmul of a dtype: sizes and strides are arguments, only the shape of the register tile depends on
-the target. Argument table: a, b, c (addresses), batch, m, n, k, the strides (batch, row, column) of a and those of b,
-in elements; strides may be 0 or negative. c is contiguous. Parallel iterations are the rows of c over all batches.
+the target. A batch has two axes. Argument table: a, b, c (addresses), the size of the inner batch axis, m, n, k, the
+strides (outer, inner, row, column) of a, those of b, those of c but for its columns, which are contiguous; strides are
+in elements and may be 0 or negative. Parallel iterations are the rows of c over the batch.
 
 Invariant: an element of c is the sum over blocks of DEPTH steps of k, each block one chain of multiply-adds in the
 order of k (products with a vector where both run along k: one chain for each lane). Nothing in it depends on `start`
@@ -62,9 +63,10 @@ from staticgraph.runtime.cpu.language import extent, local_{dtype}, multiply_row
 
 def {name}(args, start, stop):
     a, b, c = pointer_{dtype}(args, 0), pointer_{dtype}(args, 1), pointer_{dtype}(args, 2)
-    m, n, k = extent(args, 4), extent(args, 5), extent(args, 6)
-    a_batch, a_row, a_col = extent(args, 7), extent(args, 8), extent(args, 9)
-    b_batch, b_row, b_col = extent(args, 10), extent(args, 11), extent(args, 12)
+    inner, m, n, k = extent(args, 3), extent(args, 4), extent(args, 5), extent(args, 6)
+    a_outer, a_inner, a_row, a_col = extent(args, 7), extent(args, 8), extent(args, 9), extent(args, 10)
+    b_outer, b_inner, b_row, b_col = extent(args, 11), extent(args, 12), extent(args, 13), extent(args, 14)
+    c_outer, c_inner, c_row = extent(args, 15), extent(args, 16), extent(args, 17)
     packed = local_{dtype}({DEPTH * tiles.wide})
     edge = local_{dtype}({room})
     while start < stop:
@@ -72,9 +74,12 @@ def {name}(args, start, stop):
         item = start // m
         row = start - item * m
         rows = min(m - row, stop - start)
+        far = item // inner
+        near = item - far * inner
         multiply_rows({tiles.lanes}, {tiles.vectors}, {tiles.rows}, {tiles.narrow_rows}, {DEPTH}, {DIRECT_ROWS},
-                      shift(a, item * a_batch + row * a_row), shift(b, item * b_batch), shift(c, start * n),
-                      packed, edge, a_row, a_col, b_row, b_col, n, rows, m, n, k)
+                      shift(a, far * a_outer + near * a_inner + row * a_row), shift(b, far * b_outer + near * b_inner),
+                      shift(c, far * c_outer + near * c_inner + row * c_row),
+                      packed, edge, a_row, a_col, b_row, b_col, c_row, rows, m, n, k)
         start += rows
 """
 
@@ -87,18 +92,23 @@ def _plain_text(name: str, dtype: str) -> str:
     text = f"""\
 def {name}(args, start, stop):
     a, b, c = pointer_{dtype}(args, 0), pointer_{dtype}(args, 1), pointer_{dtype}(args, 2)
-    m, n, k = extent(args, 4), extent(args, 5), extent(args, 6)
-    a_batch, a_row, a_col = extent(args, 7), extent(args, 8), extent(args, 9)
-    b_batch, b_row, b_col = extent(args, 10), extent(args, 11), extent(args, 12)
-    for row in range(start, stop):
-        item = row // m
-        left = item * a_batch + (row - item * m) * a_row
-        place = row * n
+    inner, m, n, k = extent(args, 3), extent(args, 4), extent(args, 5), extent(args, 6)
+    a_outer, a_inner, a_row, a_col = extent(args, 7), extent(args, 8), extent(args, 9), extent(args, 10)
+    b_outer, b_inner, b_row, b_col = extent(args, 11), extent(args, 12), extent(args, 13), extent(args, 14)
+    c_outer, c_inner, c_row = extent(args, 15), extent(args, 16), extent(args, 17)
+    for point in range(start, stop):
+        item = point // m
+        row = point - item * m
+        far = item // inner
+        near = item - far * inner
+        left = far * a_outer + near * a_inner + row * a_row
+        above = far * b_outer + near * b_inner
+        place = far * c_outer + near * c_inner + row * c_row
         for j in range(n):
             c[place + j] = {zero}
         for p in range(k):
             factor = a[left + p * a_col]
-            right = item * b_batch + p * b_row
+            right = above + p * b_row
             for j in range(n):
                 c[place + j] = {add}
 """

@@ -25,8 +25,8 @@ def kernel_of(dtype: str, vector_bytes: int = HOST.vector_bytes) -> CompiledKern
 
 def table(a: Matrix, b: Matrix, c: Matrix) -> list[Any]:
     batch, m, n = c.shape
-    strides = [stride // c.itemsize for operand in (a, b) for stride in operand.strides]
-    return [a, b, c, batch, m, n, a.shape[2], *strides]
+    strides = [stride // c.itemsize for operand in (a, b, c) for stride in (0, *operand.strides)]
+    return [a, b, c, batch, m, n, a.shape[2], *strides[:-1]]
 
 
 def multiply(a: Matrix, b: Matrix, cuts: tuple[int, ...] = (), vector_bytes: int = HOST.vector_bytes) -> Matrix:
