@@ -30,6 +30,7 @@ from staticgraph.ops.custom import is_declared
 from staticgraph.tensor import Tensor, toposort
 from staticgraph.types import Dim
 
+from .options import ONLY_AT_RUN_TIME
 from .target import Target
 
 MOST_CONSTANT_BYTES = 64 * 2**20
@@ -55,7 +56,8 @@ def graph_key(inputs: Sequence[Tensor], outputs: Sequence[Tensor], updates: Mapp
     order = toposort([*inputs, *outputs, *updates, *updates.values()])
     number = {node: position for position, node in enumerate(order)}
     lines: dict[str, int] = {}
-    facts: list[Any] = [_versions(), fingerprint(), repr(target), sorted(options.items()), list(names), kind]
+    settings = sorted((name, value) for name, value in options.items() if name not in ONLY_AT_RUN_TIME)
+    facts: list[Any] = [_versions(), fingerprint(), repr(target), settings, list(names), kind]
     room = MOST_CONSTANT_BYTES
     for node in order:
         if registry.get(node.op.name) is not node.op or is_declared(node.op):

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-OPTIONS: dict[str, Any] = {"stabilise": True, "results": "host", "tf32": False}
+OPTIONS: dict[str, Any] = {"stabilise": True, "results": "host", "tf32": False, "threads": 0}
 """Known options with their defaults. `results` says where the runtime leaves them: "host" | "device". `tf32`: float32
-products on a GPU may round their factors to 10 bits of mantissa, which its tensor cores multiply many times faster."""
+products on a GPU may round their factors to 10 bits of mantissa, which its tensor cores multiply many times faster.
+`threads`: how many threads of the CPU calls may use; 0 leaves it to STATICGRAPH_NUM_THREADS and the machine."""
+
+ONLY_AT_RUN_TIME = frozenset({"threads"})
+"""Options that no pass looks at: programs are the same with any value."""

@@ -32,9 +32,10 @@ BINDINGS_KEPT = 16
 
 
 def load(program: Program, storages: Sequence[VariableStorage] = (), index: int = 0,
-         results: str = "host") -> Executable:
+         results: str = "host", threads: int = 0) -> Executable:
     """Load the kernels of a program: from this process, from the cache, or by compiling them. On CUDA, `index` is the
-    number of the GPU and `results` says where results are wanted ("host" | "device")."""
+    number of the GPU and `results` says where results are wanted ("host" | "device"); on the CPU, `threads` is how many
+    a call may use (0: as many as the machine has)."""
     verify(program)
     if program.device == "cuda":
         from .cuda.executable import CudaExecutable
@@ -44,7 +45,7 @@ def load(program: Program, storages: Sequence[VariableStorage] = (), index: int 
         raise DeviceError(f"device '{program.device}' does not exist; compile with device='cpu' or device='cuda'")
     from .cpu.executable import CpuExecutable
 
-    return CpuExecutable(program, storages)
+    return CpuExecutable(program, storages, threads)
 
 
 class Executable(ABC):

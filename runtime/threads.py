@@ -1,7 +1,9 @@
 """Threads: how a step is cut into chunks, and the workers that share them.
 
 Only speed depends on chunks: kernels compute an iteration the same way whatever range they are called with.
-There is one pool in a process. It serves one call at a time; a call that finds it busy runs alone.
+There is one pool in a process, and one more for each number of threads that an executable asks for itself. They serve
+one call at a time, all of them together; a call that finds them busy runs alone. So no more threads are at work than
+one call asked for, beside callers that run alone.
 
 A worker sleeps until it is called, then looks for chunks for a while before it sleeps again. Waking
 is never waited for: the caller takes chunks from the start, and a worker that comes late finds fewer of them.
@@ -9,6 +11,7 @@ is never waited for: the caller takes chunks from the start, and a worker that c
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 from functools import cache
@@ -83,8 +86,10 @@ class Pool:
     """Workers 1, 2, ... of a process; number 0 is whoever calls."""
 
     def __init__(self, threads: int) -> None:
-        self.busy = threading.Lock()
+        self.busy = _busy
         self._block = np.zeros(CONTROL_SLOTS + 8, np.int64)
+        # a worker may be looking at the block while the interpreter takes itself apart: it is never freed
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._block))
         self.control = -(-self._block.ctypes.data // 64) * 64
         self._work = load_worker()
         self._gates = [threading.Lock() for _ in range(threads - 1)]
@@ -107,7 +112,9 @@ class Pool:
 
 
 _pool: Pool | None = None
+_others: dict[int, Pool] = {}
 _lock = threading.Lock()
+_busy = threading.Lock()
 
 
 def pool() -> Pool | None:
@@ -121,10 +128,21 @@ def pool() -> Pool | None:
         return _pool
 
 
+def pool_of(threads: int) -> Pool | None:
+    """The pool for calls that ask for a number of threads of their own; None where that is one."""
+    if threads == 1:
+        return None
+    with _lock:
+        if threads not in _others:
+            _others[threads] = Pool(threads)
+        return _others[threads]
+
+
 def _forget() -> None:
     """A forked child has none of its parent's threads."""
-    global _pool, _lock
-    _pool, _lock = None, threading.Lock()
+    global _pool, _lock, _busy
+    _pool, _lock, _busy = None, threading.Lock(), threading.Lock()
+    _others.clear()
 
 
 if hasattr(os, "register_at_fork"):

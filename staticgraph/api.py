@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DeviceArray", "DeviceInfo", "Executable", "compile", "compile_only", "devices"]
 
+MOST_THREADS = 256
+
 
 def __getattr__(name: str) -> Any:
     # Not imported above: what runs programs is only loaded when it is needed.
@@ -53,7 +55,8 @@ def compile(inputs: Sequence[Tensor] | Tensor, outputs: Any = (), *, updates: An
     arrays of other libraries that are on it.
     options: {"stabilise": False} compiles the formulas as written; {"results": "device"} leaves the results of a GPU on
     it, as arrays for torch, cupy, jax and others; {"tf32": True} lets a GPU round the factors of float32 products to 10
-    bits of mantissa, which is faster.
+    bits of mantissa, which is faster; {"threads": 1} says how many threads of the CPU a call may use, instead of
+    STATICGRAPH_NUM_THREADS and the machine.
 
     Raises ArgumentError for inputs that are no placeholders or share a name, for a variable updated twice, for needed
     placeholders that are not inputs; DTypeError and ShapeError for updates that do not fit; DeviceError for a device
@@ -65,13 +68,15 @@ def compile(inputs: Sequence[Tensor] | Tensor, outputs: Any = (), *, updates: An
     checked = check_options(options)
     if checked["results"] == "device" and kind == "cpu":
         raise ArgumentError("compile: option 'results' is 'device' on CUDA only; on the CPU results are NumPy arrays")
+    if checked["threads"] and kind != "cpu":
+        raise ArgumentError("compile: option 'threads' is for the CPU; a GPU's kernels have threads of their own")
     flat, structure = flatten_outputs(outputs)
     request = _Request(check_inputs(inputs), flat, advancing(flat, check_updates(updates)), _target(kind, index),
                        checked, structure)
     program, variables, account = _recall_or_compile(request)
     storages = [node._state for node in variables]
     executable = load(program, [state for state in storages if isinstance(state, VariableState)], index,
-                      checked["results"])
+                      checked["results"], checked["threads"])
     executable.account = account
     return executable
 
@@ -271,4 +276,7 @@ def check_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
             raise ArgumentError(f"compile: option '{name}' is a {type(OPTIONS[name]).__name__}, got {value!r}")
     if given.get("results", "host") not in ("host", "device"):
         raise ArgumentError(f"compile: option 'results' is 'host' or 'device', got {given['results']!r}")
+    if not 0 <= given.get("threads", 0) <= MOST_THREADS:
+        raise ArgumentError(f"compile: option 'threads' is a number up to {MOST_THREADS} (0: as the machine has), "
+                            f"got {given['threads']}")
     return {**OPTIONS, **given}

@@ -195,3 +195,16 @@ def test_dump(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "log_softmax(%0, axis=1)" in texts["00_stabilise.txt"]
     assert texts[f"k_{key}_row_max_subtract_exp_sum_log.py"] == compiled.program.kernels[0].text
     assert "step 0: row_max_subtract_exp_sum_log 0..n" in texts["program.txt"]
+
+
+def test_threads_are_an_option() -> None:
+    x = sg.placeholder("x", ("n",), "float64")
+    one = sg.compile([x], sg.exp(x), options={"threads": 1})
+    two = sg.compile([x], sg.exp(x), options={"threads": 2})
+    data = np.linspace(-1, 1, 200_000)
+    np.testing.assert_array_equal(one(data), two(data))
+    for wrong in (-1, 1000):
+        with pytest.raises(sg.ArgumentError, match="option 'threads' is a number"):
+            sg.compile([x], x, options={"threads": wrong})
+    with pytest.raises(sg.ArgumentError, match="option 'threads' is for the CPU"):
+        sg.compile([x], x, device="cuda", options={"threads": 2})

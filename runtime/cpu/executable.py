@@ -26,19 +26,20 @@ from ..memory import SLOT_BYTES, Arena, Binding, Layout, Memory, address_of, mea
 from ..profile import Profile, measure_steps
 from ..report import explain
 from ..residence import VariableStorage, come_home, resident
-from ..threads import pool, thread_count
+from ..threads import pool, pool_of, thread_count
 from .loader import load_kernel
 
 
 class CpuExecutable(Executable):
     """A program with its machine code."""
 
-    def __init__(self, program: Program, storages: Sequence[VariableStorage] = ()) -> None:
+    def __init__(self, program: Program, storages: Sequence[VariableStorage] = (), threads: int = 0) -> None:
         super().__init__(program, storages)
+        self._threads = threads or thread_count()
         self._kernels = [load_kernel(kernel) for kernel in program.kernels]
         self._constants = [np.array(each, order="C", copy=None) for each in program.constants]
         self._layout = Layout(program, [kernel.address for kernel in self._kernels],
-                              [storage.array for storage in storages], self._constants, thread_count())
+                              [storage.array for storage in storages], self._constants, self._threads)
         self._launch_count = len(self._layout.launched)
         self._drive = load_driver()
         self._arena = Arena()
@@ -160,7 +161,7 @@ class CpuExecutable(Executable):
 
     def _drive_together(self, steps: int, count: int, status: int) -> int:
         """Run steps with the workers of the process, or alone where they are busy with another call."""
-        workers = pool()
+        workers = pool() if self._threads == thread_count() else pool_of(self._threads)
         if workers is None or not workers.busy.acquire(blocking=False):
             return self._drive(steps, count, status, 0)
         try:
@@ -212,7 +213,7 @@ class CpuExecutable(Executable):
 
     def explain(self) -> str:
         """What was compiled, and how: passes, kernels, steps, buffers and memory."""
-        return explain(self._program, self._kernels, self.memory, f"threads: {thread_count()}", self.account)
+        return explain(self._program, self._kernels, self.memory, f"threads: {self._threads}", self.account)
 
     @property
     def memory(self) -> Memory:

@@ -229,3 +229,32 @@ def test_forked_children_start_workers_of_their_own() -> None:
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True,
                          check=False, timeout=120)
     assert run.returncode == 0, run.stderr
+
+
+def test_an_executable_with_threads_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "CHUNK_WORK", 64)
+    x = np.arange(100_000, dtype="float32")
+    alone, three, usual = load(chain_program(3), threads=1), load(chain_program(3), threads=3), load(chain_program(3))
+    expected = alone(x)
+    assert np.array_equal(expected, x + 3)
+    for _ in range(3):
+        assert np.array_equal(three(x), expected) and np.array_equal(usual(x), expected)
+    assert "threads: 1" in alone.explain() and "threads: 3" in three.explain()
+    if threads.thread_count() != 3:
+        assert len(threads._others[3]._gates) == 2 and threads._others[3].busy is threads._busy
+    assert 1 not in threads._others and threads.pool_of(1) is None
+
+
+def test_the_process_may_end_right_after_a_call() -> None:
+    """Workers are still looking for chunks then; they are neither waited for nor do they touch freed memory."""
+    code = """if True:
+        import numpy as np
+        from tests.runtime.programs import chain_program
+        from staticgraph.runtime.executable import load
+        executable = load(chain_program(3), threads=4)
+        for _ in range(20):
+            result = executable(np.ones(500_000, "float32"))
+    """
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
+                         capture_output=True, text=True, check=False, timeout=120)
+    assert (run.returncode, run.stderr) == (0, "")
