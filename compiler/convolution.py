@@ -26,7 +26,10 @@ from .render.cpu_conv import FACTORS, FLOATS
 Array = np.ndarray[Any, Any]
 Pair = tuple[int, int]
 PARTS = 8
-"""Sums over images are made in so many parts, which threads share; then these are added up."""
+"""Sums over images are made in so many parts at most, which threads share; then these are added up."""
+
+TOTALS = 2**20
+"""Elements of all the parts together, about: a gradient that is large is shared by its channels anyway."""
 
 
 # The ops. `before` says how many zeros lie before the first row and column; a negative number cuts. How many lie behind
@@ -194,9 +197,10 @@ def _weight_gradient(node: Tensor, x: Tensor, ct: Tensor) -> Tensor | None:
     kernel, groups = node.attrs["kernel"], node.attrs["groups"]
     if not _fits(node.shape):
         return None
+    count = max(1, min(PARTS, TOTALS // int(node.size))) if isinstance(node.size, int) else 1
     parts = build(direct_conv_weights, (x, ct), {
         "kernel": kernel, "stride": node.attrs["stride"], "before": tuple(low for low, _ in node.attrs["padding"]),
-        "dilation": node.attrs["dilation"], "groups": groups, "parts": PARTS})
+        "dilation": node.attrs["dilation"], "groups": groups, "parts": count})
     if weight_blocks(parts) is None:
         return None
     total = permute_dims(registry["sum"](parts, axes=(0,)), (0, 2, 1))

@@ -54,8 +54,9 @@ def weight_blocks(node: Tensor) -> Blocks | None:
     channels, outputs = (floor_divide(each.shape[1], node.attrs["groups"]) for each in (x, ct))
     if not isinstance(channels, int) or not isinstance(outputs, int):
         return None
+    depth = min(cpu_conv.FACTORS, cpu_conv.TOTALS // max(outputs, 1))
     return cpu_conv.choose_blocks(str(node.dtype), ct.shape[2:], channels, node.attrs["kernel"], node.attrs["stride"],
-                                  node.attrs["dilation"], cpu_conv.PLACES, half=True)
+                                  node.attrs["dilation"], depth, cpu_conv.PLACES)
 
 
 def windowed_calls(node: Tensor, views: Sequence[View], buffer_of: BufferOf, target: Target) -> list[tuple[Call, Size]]:

@@ -24,6 +24,9 @@ from ..target import Target
 BLOCK_BYTES = 192 * 1024
 """Of a block of images: it stays in the second level of cache, beside the weights that it meets."""
 
+TOTALS = 2**17
+"""Sums of a block for the gradient of weights, about: they too stay in the second level of cache."""
+
 PLACES = 256
 """Elements of the result in a block for the gradient of weights: as many as have room for their turned cotangents."""
 
@@ -97,10 +100,10 @@ def footprint(blocks: Blocks, kernel: Sequence[int], stride: Sequence[int], dila
 
 
 def choose_blocks(dtype: str, sizes: Sequence[Size], channels: int, kernel: Sequence[int], stride: Sequence[int],
-                  dilation: Sequence[int], places: int = 1 << 30, half: bool = False) -> Blocks | None:
-    """Blocks as large as fit: first the channels for `DEPTH` factors, then whole rows, then many of them, at most
+                  dilation: Sequence[int], depth: int = DEPTH, places: int = 1 << 30) -> Blocks | None:
+    """Blocks as large as fit: first the channels for `depth` factors, then whole rows, then many of them, at most
     `places` elements of the result. Two blocks that follow each other are equally large. None where nothing fits."""
-    room = BLOCK_BYTES // FLOATS[dtype] // (2 if half else 1) - 256
+    room = BLOCK_BYTES // FLOATS[dtype] - 256
     rows, columns = (size if isinstance(size, int) else USUAL for size in sizes)
     taps = kernel[0] * kernel[1]
 
@@ -108,7 +111,7 @@ def choose_blocks(dtype: str, sizes: Sequence[Size], channels: int, kernel: Sequ
         size = footprint(Blocks(rows, columns, channels), kernel, stride, dilation)
         return channels * size <= room and rows * columns <= places
 
-    some = min(channels, max(1, DEPTH // taps if not half else FACTORS // taps))
+    some = min(channels, max(1, depth // taps))
     columns = min(columns, 512, places)
     while some > 1 and not fits(min(rows, 4), columns, some):
         some = -(-some // 2)
@@ -207,7 +210,7 @@ def render_conv_weights(dtype: str, outputs: int, target: Target) -> tuple[str, 
     wide = tiles.vectors * tiles.lanes
     name = f"conv_weights_{dtype}_{tiles.vectors}"
     return name, _head(name, dtype, "x ct total", "gather_windows") + f"""\
-    block = local_{dtype}({BLOCK_BYTES // FLOATS[dtype] // 2})
+    block = local_{dtype}({BLOCK_BYTES // FLOATS[dtype]})
     slopes = local_{dtype}({PLACES * wide})
     blocks = row_blocks * column_blocks
     for item in range(start, stop):

@@ -134,10 +134,10 @@ def test_the_meaning_of_the_compilers_own_ops() -> None:
                                                            ((1, 100_000), 64, (1, 9)), ((1, 1), 1, (1, 1)),
                                                            ((500, 500), 3, (31, 31))])
 def test_blocks_fit(sizes: Any, channels: int, kernel: Any) -> None:
-    for half in (False, True):
-        blocks = cpu_conv.choose_blocks("float32", sizes, channels, kernel, (2, 1), (1, 1), half=half)
-        assert blocks is not None and 1 <= blocks.channels <= channels
+    for places in (1 << 30, cpu_conv.PLACES):
+        blocks = cpu_conv.choose_blocks("float32", sizes, channels, kernel, (2, 1), (1, 1), places=places)
+        assert blocks is not None and 1 <= blocks.channels <= channels and blocks.rows * blocks.columns <= places
         taken = blocks.channels * cpu_conv.footprint(blocks, kernel, (2, 1), (1, 1)) * 4
-        assert taken <= cpu_conv.BLOCK_BYTES // (1 + half)
+        assert taken <= cpu_conv.BLOCK_BYTES
         assert blocks.channels * kernel[0] * kernel[1] <= cpu_conv.FACTORS
     assert cpu_conv.choose_blocks("float32", sizes, channels, (33, 33), (1, 1), (1, 1)) is None
