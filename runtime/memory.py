@@ -100,13 +100,9 @@ class Binding:
 
     `input_patches` and `output_patches` hold, for each input and output, the (slot, bytes to add) where its address
     goes; `results` makes the arrays that a call returns; `sizes` are the symbols' values; `parallel` says that threads
-<<<<<<< HEAD
     may help; `brief` says that a call is over before it pays to let others run; `generation` is that of the arena which
-    the table points into; `call` is the native way in, where there is one.
-=======
-    may help; `generation` is that of the arena which the table points into. `steps` is the address of the step table,
+    the table points into; `call` is the native way in, where there is one. `steps` is the address of the step table,
     `launches` that of the launch table.
->>>>>>> af6f82d (wip chains)
     """
 
     sizes: Mapping[str, int]
@@ -161,6 +157,12 @@ class Layout:
         self._launches = len(self._template) if program.chains else self._steps
         if program.chains:
             self._template += [0] * (STEP_SLOTS * len(self.launched))
+
+    @property
+    def arena_bytes(self) -> Size:
+        """What the arena holds, with a workspace for each thread."""
+        more = (self._threads - 1) * self._private_bytes
+        return self._arena_end + more if isinstance(more, Dim) or more else self._program.arena_bytes
 
     def _measure_workspaces(self) -> Size:
         """Bytes of workspace that one more thread needs: those of the step that needs most."""
@@ -357,7 +359,9 @@ class MemoryUse:
 @dataclass(frozen=True)
 class Memory:
     """What a program holds in memory, on the device that it runs on. `reserved` is the arena as it was allocated; it
-    never shrinks. `pinned` is what a GPU program has on the host, for copies."""
+    never shrinks. `pinned` is what a GPU program has on the host, for copies. `peak` is what a call needs beside its
+    inputs, as the plan has it: the arena, with a workspace for each thread, and the outputs. `allocated` is what was
+    allocated for that: the same, but for the page that the arena ends in and for room left by a larger call."""
 
     arena: MemoryUse
     inputs: MemoryUse
@@ -365,12 +369,16 @@ class Memory:
     variables: MemoryUse
     constants: MemoryUse
     reserved: int
+    peak: MemoryUse
+    allocated: int | None
     pinned: int = 0
 
     def __str__(self) -> str:
         names = ("arena", "inputs", "outputs", "variables", "constants")
         lines = [f"{name:<10} {getattr(self, name)}" for name in names]
         lines.append(f"{'reserved':<10} {self.reserved} bytes for the arena")
+        found = f"; {self.allocated} allocated" if self.allocated is not None else ""
+        lines.append(f"{'peak':<10} {self.peak} for arena and outputs{found}")
         if self.pinned:
             lines.append(f"{'pinned':<10} {self.pinned} bytes on the host")
         return "\n".join(lines)
@@ -387,15 +395,20 @@ def count_bytes(shapes: Sequence[tuple[Sequence[Size], str]]) -> Size:
     return total
 
 
-def measure(program: Program, sizes: Mapping[str, int] | None, reserved: int, pinned: int = 0) -> Memory:
-    """The memory of a program, for the sizes of its last call if there was one."""
+def measure(program: Program, sizes: Mapping[str, int] | None, reserved: int, pinned: int = 0,
+            arena: Size | None = None) -> Memory:
+    """The memory of a program, for the sizes of its last call if there was one. `arena` is what the arena has to hold
+    where that is more than what is planned."""
     def use(formula: Size) -> MemoryUse:
         return MemoryUse(formula, None if sizes is None else evaluate_size(formula, sizes))
 
+    outputs = use(count_bytes([(spec.shape, spec.dtype) for spec in program.outputs]))
     return Memory(
         arena=use(program.arena_bytes),
         inputs=use(count_bytes([(spec.shape, spec.dtype) for spec in program.inputs])),
-        outputs=use(count_bytes([(spec.shape, spec.dtype) for spec in program.outputs])),
+        outputs=outputs,
         variables=use(count_bytes([(spec.shape, spec.dtype) for spec in program.variables])),
         constants=use(sum(each.nbytes for each in program.constants)),
-        reserved=reserved, pinned=pinned)
+        reserved=reserved, pinned=pinned,
+        peak=use((program.arena_bytes if arena is None else arena) + outputs.formula),
+        allocated=None if outputs.last is None else reserved + outputs.last)

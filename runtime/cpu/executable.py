@@ -219,4 +219,5 @@ class CpuExecutable(Executable):
     def memory(self) -> Memory:
         """Bytes held: as formulas of the symbolic sizes, and for the last call."""
         binding = self._bindings.get(self._last) if self._last is not None else None
-        return measure(self._program, binding.sizes if binding is not None else None, self._arena.nbytes)
+        return measure(self._program, binding.sizes if binding is not None else None, self._arena.nbytes,
+                       arena=self._layout.arena_bytes)
