@@ -1,4 +1,4 @@
-"""numexpr: one string for each pass over the data; reductions of rows are NumPy's, as its users do."""
+"""numexpr: one string for each pass over the data; within formulas reductions of rows are NumPy's, as its users do."""
 
 from __future__ import annotations
 
@@ -66,11 +66,17 @@ def _forms(evaluate: Callable[..., Array], dtype: str) -> Mapping[str, Form]:
         total = run("exp(x - largest)", x=x, largest=largest).sum(-1, keepdims=True)
         return (run("x - largest - log(total)", x=x, largest=largest, total=total),)
 
+    def reduced(name: str, axis: int | None) -> Form:
+        text = f"{name}(x)" if axis is None else f"{name}(x, {axis})"
+        return lambda x: (run(text, x=x),)
+
     return {
         "call": lambda x: (run("x + one", x=x),),
         "chain": lambda a, b, c, d: (run("where(a*b + c - d > 0, a*b + c - d, 0)", a=a, b=b, c=c, d=d),),
         "gelu": lambda x: (run("half * x * (one + tanh(scale * (x + cubic * x * x * x)))", x=x),),
         "gelu_grad": gelu_grad,
+        **{f"{name}_{'all' if axis is None else axis}": reduced(name, axis)
+           for name in ("sum", "max") for axis in (0, 1, None)},
         "softmax": softmax,
         "log_softmax": log_softmax,
     }
