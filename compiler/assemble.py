@@ -152,7 +152,7 @@ class Assembler:
             return
         self._flush()
         if self.backend.takes_columns(lowered):
-            self.waiting = RowKernel(lowered, nodes, guard, self._scratch, self._is_dead)
+            self.waiting = RowKernel(lowered, nodes, guard, self._scratch, self._is_dead, self.backend.sharing)
         else:
             self._add(lowered, "compute", nodes, guard)
 

@@ -16,6 +16,7 @@ from staticgraph.types import Size, product
 
 from . import fission, products, specials
 from .chains import RowSpace
+from .columns import Sharing
 from .fission import Scratch
 from .kernel_ir import KernelIR, Section, Status
 from .lower import Lowered
@@ -25,6 +26,7 @@ from .render import (
     cpu,
     cpu_folded,
     cpu_matmul,
+    cpu_shares,
     cpu_sort,
     cuda,
     cuda_matmul,
@@ -69,6 +71,7 @@ class Backend(Protocol):
     """See the module docstring."""
 
     style: Style
+    sharing: Sharing
     guards_steps: bool
     most_arguments: int
     chains_steps: bool
@@ -100,6 +103,7 @@ class CpuBackend:
     """Steps run one by one and end with the first report, so that nothing needs a guard."""
 
     style = STYLES["cpu"]
+    sharing = Sharing(cpu_shares.SHARES, cpu_shares.SHARE_ROWS, cpu_shares.PLANES)
     guards_steps = False
     most_arguments = 2**20
     chains_steps = True
@@ -115,9 +119,12 @@ class CpuBackend:
         return fission.fission(lowered, scratch, fission.CPU)
 
     def takes_columns(self, lowered: Lowered) -> bool:
-        return False
+        return (lowered.lanes == "inner" and len(lowered.inner) == 1 and cpu_shares.keeps_columns(lowered.section)
+                and fission.number_of_parts(lowered, fission.CPU) == 1)
 
     def extent(self, lowered: Lowered) -> Size:
+        if lowered.section.columns:
+            return self.sharing.count(lowered.extent)
         columns_at_once = lowered.lanes == "parallel" and cpu_folded.is_folded(lowered.section)
         return product(lowered.extents[:len(lowered.section.axes) - 1]) if columns_at_once else lowered.extent
 
@@ -143,6 +150,7 @@ class CudaBackend:
     """All steps are launched at once; those after a check look at the status first."""
 
     style = STYLES["cuda"]
+    sharing = Sharing(cuda_rows.SHARES)
     guards_steps = True
     chains_steps = False    # a whole step is one launch of many blocks
     most_arguments = 128    # more of them in one kernel do not fit its registers

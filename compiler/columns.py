@@ -15,18 +15,35 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from staticgraph.tensor import Tensor
-from staticgraph.types import Size, minimum_size
+from staticgraph.types import Size, floor_divide, minimum_size
 
 from .indices import canonical
 from .kernel_ir import ColumnSums, Extent, Let, Map, Parameter, Pointer, Reduce, Result, Section, Statement, Store
 from .lower import Lowered
 from .program import Argument
-from .render.cuda_rows import SHARES
-from .statements import WORD, lets, renamed, words, written
+from .statements import WORD, everything, lets, renamed, texts, words, written
 
 MOST_SUMS = 4
 """Column sums of one kernel. A thread has up to 16 registers of partial results for each, and those of a block of 512
 threads have 128 in all."""
+
+@dataclass(frozen=True)
+class Sharing:
+    """How a device shares the rows: into at most so many shares, each worth so many rows; and how many rows of numbers
+    a share keeps for each sum, the first of which is the sum."""
+
+    most: int
+    rows: int = 1
+    planes: int = 1
+
+    def count(self, rows: Size) -> Size:
+        pieces = rows if self.rows == 1 else floor_divide(rows + (self.rows - 1), self.rows)
+        return minimum_size(pieces, self.most)
+
+    def place(self, length: str) -> str:
+        """Where a share's numbers for a sum begin."""
+        return f"share * {length}" if self.planes == 1 else f"share * {self.planes} * {length}"
+
 
 IsDead = Callable[[int, Sequence[Tensor]], bool]
 """Does nothing but these nodes read a buffer?"""
@@ -46,7 +63,8 @@ class RowKernel:
     """A row kernel that takes column sums in. `nodes` are the members of all groups in it."""
 
     def __init__(self, lowered: Lowered, nodes: Sequence[Tensor], guard: bool, scratch: Callable[..., int],
-                 is_dead: IsDead) -> None:
+                 is_dead: IsDead, sharing: Sharing) -> None:
+        self.sharing = sharing
         self.lowered = lowered
         self.nodes = list(nodes)
         self.guard = guard
@@ -55,6 +73,7 @@ class RowKernel:
         self.joins: list[tuple[Lowered, list[Tensor], bool]] = []
         (self.axis,) = lowered.section.axes
         self.index, self.length = _loops(lowered.section)[0]
+        (self.size,) = lowered.inner
 
     def take_in(self, other: Lowered, nodes: Sequence[Tensor], guard: bool) -> bool:
         """Take a reduction over the rows in, if it is one and everything that it reads is at hand."""
@@ -66,14 +85,14 @@ class RowKernel:
         renamed = self._renamed(other, reduce, parameters)
         if renamed is None:
             return False
-        share, stores = "share", []
-        shares = minimum_size(self.lowered.extent, SHARES)
+        stores = []
+        shares = self.sharing.count(self.lowered.extent)
         joins: dict[str, int] = {}
         for result in renamed.results:
-            joins[result.name] = self.scratch((SHARES * int(self.length),), result.dtype)
+            joins[result.name] = self.scratch((self.size * (self.sharing.most * self.sharing.planes),), result.dtype)
             name = f"w_{result.name}"
             parameters[name] = Pointer(name, result.dtype, "write"), Argument("buffer", joins[result.name])
-            stores.append(Store(name, f"{share} * {self.length} + {self.index}", result.name))
+            stores.append(Store(name, f"{self.sharing.place(self.length)} + {self.index}", result.name))
         sums = ColumnSums(renamed.loop, tuple(renamed.body), tuple(renamed.results), tuple(stores))
         section = self.lowered.section
         section = replace(section, columns=(*section.columns, sums),
@@ -100,7 +119,7 @@ class RowKernel:
         (reduce,) = found
         if not all(isinstance(each, Let | Store) for each in section.body[1:]):
             return None
-        if len(section.axes) != 1 or section.axes[0].extent != self.length or len(reduce.loops) != 1:
+        if len(section.axes) != 1 or other.extent != self.size or len(reduce.loops) != 1:
             return None
         plain = all(isinstance(each, Let) for each in reduce.body) and not any(each.position for each in reduce.results)
         return reduce if plain and other.inner == (self.lowered.extent,) else None
@@ -111,6 +130,8 @@ class RowKernel:
         names = {other.section.axes[0].name: self.index, reduce.loops[0][0]: self.axis.name}
         for parameter, argument in zip(other.section.parameters, other.arguments, strict=True):
             same = next((name for name, (_, known) in parameters.items() if known == argument), None)
+            if argument == Argument("size", self.size):
+                same = self.length
             if same is None and any(parameter.name in WORD.findall(each.expr) for each in lets(reduce.body)):
                 if argument.kind == "buffer" and argument.value in self._written():
                     return None     # another view of what the row kernel, or a join after it, has yet to write
@@ -163,14 +184,16 @@ class RowKernel:
         """Stores of what only the column sums have read."""
         section = self.lowered.section
         by_name = dict(self._parameters())
-        dead = {name for name in pointers if self.is_dead(int(str(by_name[name][1].value)), self.nodes)}
+        kept = {name for name in pointers if any(f"{name}[" in text for each in everything(section.body)
+                                                 for text in texts(each))}     # read again by a later loop
+        dead = {name for name in pointers - kept if self.is_dead(int(str(by_name[name][1].value)), self.nodes)}
         if not dead:
             return
         body = tuple(replace(each, body=tuple(inner for inner in each.body if not _stores_to(inner, dead)))
                      if isinstance(each, Map | Reduce) else each for each in section.body)
-        kept = [(each, argument) for name, (each, argument) in by_name.items() if name not in dead]
-        section = replace(section, body=body, parameters=tuple(each for each, _ in kept))
-        self.lowered = replace(self.lowered, section=section, arguments=[argument for _, argument in kept])
+        left = [(each, argument) for name, (each, argument) in by_name.items() if name not in dead]
+        section = replace(section, body=body, parameters=tuple(each for each, _ in left))
+        self.lowered = replace(self.lowered, section=section, arguments=[argument for _, argument in left])
 
     def _join(self, other: Lowered, reduce: Reduce, buffers: dict[str, int], renamed: _Renamed,
               shares: Size) -> Lowered:
@@ -184,10 +207,10 @@ class RowKernel:
             pointer, value = f"w_{result.name}", f"{result.name}_share"
             parameters.append(Pointer(pointer, result.dtype))
             arguments.append(Argument("buffer", buffers[partial.name]))
-            loads.append(Let(value, result.dtype, f"{pointer}[share * {self.length} + {column.name}]"))
+            loads.append(Let(value, result.dtype, f"{pointer}[{self.sharing.place(column.extent)} + {column.name}]"))
             results.append(replace(result, expr=value))
         rest = other.section.body[1:]
-        used = words(rest) | written(rest)
+        used = words(rest) | written(rest) | {column.extent}
         for parameter, argument in zip(other.section.parameters, other.arguments, strict=True):
             if parameter.name in used:
                 parameters.append(parameter)
@@ -195,7 +218,7 @@ class RowKernel:
         joined = Reduce((("share", "shares"),), tuple(loads), tuple(results))
         section = Section(tuple(parameters), other.section.axes, (joined, *rest))
         return Lowered(section, arguments, other.extent, "parallel", ["join", *other.names], False, 0,
-                       (int(self.length), shares), (shares,))
+                       (self.size, shares), (shares,))
 
 
 def _loops(section: Section) -> tuple[tuple[str, str], ...]:

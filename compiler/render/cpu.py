@@ -8,6 +8,7 @@ integers would become float64). Skeletons:
 * rows: a loop over rows, inner loops over the row; sums add up blocks of `BLOCK` elements with reassociation allowed
   (that is what vectorises them) and join the blocks with compensated addition, so a float32 sum is at least as accurate
   as NumPy's pairwise one, whatever the length;
+* rows in shares (`cpu_shares`): the same, with sums over the rows carried along;
 * narrow rows (`cpu_narrow`): tiles of short rows, turned on their side;
 * lanes (`cpu_lanes`): when memory runs along the last parallel axis, neighbouring columns are carried at once in local
   arrays and the column index runs in the innermost loop;
@@ -18,8 +19,9 @@ Chunks may be split anywhere: no result depends on `start` and `stop`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from ..kernel_ir import (
     Barrier,
@@ -39,9 +41,11 @@ from ..kernel_ir import (
     Store,
 )
 from ..statements import WORD
+from .cpu_ahead import lines_ahead, rows_ahead, second_loop, write_ahead
 from .cpu_folded import is_folded, render_folded
 from .cpu_lanes import render_lanes
 from .cpu_narrow import is_narrow, render_narrow
+from .cpu_shares import render_shares
 from .cpu_text import (
     Writer,
     accumulate,
@@ -96,8 +100,14 @@ def _render_single(writer: Writer, section: Section, lanes: str) -> None:
     if lanes == "parallel":
         (render_folded if is_folded(section) else render_lanes)(writer, section)
         return
-    if is_narrow(section):
+    if is_narrow(section) and not section.columns:
         render_narrow(writer, section)
+        return
+    lead = rows_ahead(section)
+    if lead is not None:
+        writer.line(lead)
+    if section.columns:
+        render_shares(writer, section, lambda body: _row(writer, section, body))
         return
     _point_loop(writer, section, "start", "stop")
 
@@ -110,7 +120,18 @@ def _point_loop(writer: Writer, section: Section, start: str, stop: str) -> None
     with writer:
         if len(axes) > 1:
             coordinates(writer, section, "point")
-        _statements(writer, section.body)
+        _row(writer, section, section.body)
+
+
+def _row(writer: Writer, section: Section, body: Sequence[Statement]) -> None:
+    """The body of a row. The second of its loops asks for what the first will want of a later row."""
+    ahead = lines_ahead(section)
+    second = second_loop(body)
+    for statement in body:
+        if ahead and second is not None and statement is second:
+            _render_reduce(writer, second, ahead)
+        else:
+            _statement(writer, statement)
 
 
 def _render_sections(writer: Writer, sections: Sequence[Section]) -> None:
@@ -218,7 +239,8 @@ def _is_one_block(extent: str) -> bool:
     return extent.isdigit() and (int(extent) < STRIP or (int(extent) <= BLOCK and int(extent) % STRIP == 0))
 
 
-def _render_reduce(writer: Writer, reduce: Reduce) -> None:
+def _render_reduce(writer: Writer, reduce: Reduce, ahead: Mapping[str, int] = MappingProxyType({})) -> None:
+    """`ahead`: what to ask memory for meanwhile, see `cpu_ahead`."""
     compensated = any(is_compensated(result) for result in reduce.results)
     index, extent = reduce.loops[-1]
     blocked = compensated and not (len(reduce.loops) == 1 and _is_one_block(extent) and reduce.window is None)
@@ -246,8 +268,11 @@ def _render_reduce(writer: Writer, reduce: Reduce) -> None:
         for result in reduce.results:
             if is_compensated(result):
                 writer.line(f"{result.name}_part = {start_value(result)}")
+        write_ahead(writer, ahead, f"{index}_block", f"{index}_stop")
         writer.line(f"for {index} in range({index}_block, {index}_stop):")
     else:
+        if extent.isdigit():
+            write_ahead(writer, ahead, begin, extent)
         writer.line(f"for {index} in range({extent if begin == '0' else f'{begin}, {extent}'}):")
     with writer:
         _statements(writer, reduce.body)

@@ -16,7 +16,7 @@ our own front end (front_end.py), which is faster at it:
             y[row] = total
 
 Memory (pointers.py): `pointer_<dtype>(args, slot)`, `local_<dtype>(size)`, `extent`, `address`, `shift`, `fail`,
-`opaque` (a literal that loops are not unrolled by).
+`opaque` (a literal that loops are not unrolled by), `prefetch`.
 Operators (operators.py, and those that all devices share): what Python's lack or do differently from NumPy.
 Mathematics, and random bits (the package `mathematics`): straight-line code that vectorises, for both float widths,
 without float64 in float32 code; the exceptions are listed in operators.SCALAR_LIBM. What has rare cases is a call of a
@@ -35,13 +35,13 @@ from numpy import bool_, float32, float64, int32, int64
 
 from ..mathematics import library
 from . import conv, gemm, operators, outlined, pointers
-from .pointers import address, extent, fail, opaque, shift
+from .pointers import address, extent, fail, opaque, prefetch, shift
 
 NAMES: dict[str, Any] = {
     **{f"pointer_{dtype}": function for dtype, function in pointers.POINTERS.items()},
     **{f"local_{dtype}": function for dtype, function in pointers.LOCALS.items()},
     "extent": extent, "address": address, "shift": shift, "fail": fail,
-    "opaque": opaque,
+    "opaque": opaque, "prefetch": prefetch,
     **{scalar.__name__: scalar for scalar in (float32, float64, int32, int64)},
     "bool_": bool_, "inf": inf, "nan": nan,
     **library.FUNCTIONS, **outlined.FUNCTIONS, **operators.FUNCTIONS, **gemm.FUNCTIONS, **conv.FUNCTIONS,

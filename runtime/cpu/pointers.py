@@ -226,3 +226,21 @@ def opaque(context: Any, value: Any) -> Any:
         return builder.asm(ir.FunctionType(INT64, [INT64]), "", "=r,0", arguments, False)
 
     return types.int64(types.int64), generate
+
+
+@intrinsic
+def prefetch(context: Any, pointer: Any, index: Any) -> Any:
+    """Start to bring the line of memory that holds an element into the cache; where there is none, nothing happens."""
+    if not isinstance(pointer, types.CPointer):
+        raise TypingError(f"prefetch: {pointer} is not a pointer")
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        word, anything = ir.IntType(32), BYTE.as_pointer()
+        place = builder.bitcast(builder.gep(arguments[0], [arguments[1]]), anything)
+        name = "llvm.prefetch.p0"
+        function = builder.module.globals.get(name) or ir.Function(
+            builder.module, ir.FunctionType(ir.VoidType(), [anything, word, word, word]), name)
+        builder.call(function, [place, word(0), word(3), word(1)])     # to read; into all caches; data
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.int64), generate
