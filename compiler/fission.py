@@ -50,9 +50,9 @@ GPU = Limits(rows=256, columns=8192, row_length=16384, column_length=2048, row_p
 CPU = Limits(rows=16, columns=8192, row_length=2**16, column_length=512, row_parts=64, column_parts=32,
              columns_at_once=2**18, row_part=8192, column_part=64, elements=2**18, known=True, nested=False)
 """On a CPU another kernel is another compile: the whole has to be worth several threads. Columns are cut where their
-length is known, rows also where it may well be long (all elements of n by 1000, but not those of n)."""
+length is known, rows also where it is likely to be long (all elements of n by 1000, but not those of n)."""
 
-SOME = 1009
+KNOWN, SOME = 256, 1009
 
 Scratch = Callable[[tuple[Size, ...], str], int]
 """Makes a buffer of this shape and dtype in the arena; gives its number."""
@@ -78,14 +78,15 @@ def number_of_parts(lowered: Lowered, limits: Limits) -> int:
     few, long = (limits.columns, limits.column_length) if columns else (limits.rows, limits.row_length)
     if not 0 < rows <= few or (isinstance(length, int) and (length < long or rows * length < limits.elements)):
         return 1
-    if limits.known and not isinstance(length, int) and (columns or typical(length) < limits.elements):
+    if limits.known and not isinstance(length, int) and (columns or not _is_likely_long(length, limits)):
         return 1
     return max(1, min(limits.column_parts, limits.columns_at_once // rows) if columns else limits.row_parts // rows)
 
 
-def typical(size: Size) -> int:
-    """A size where every symbol is some thousand."""
-    return evaluate_size(size, dict.fromkeys(size_symbols(size), SOME))
+def _is_likely_long(length: Size, limits: Limits) -> bool:
+    """A length of which a good part is known, and that is long where every symbol is some thousand."""
+    known, likely = (evaluate_size(length, dict.fromkeys(size_symbols(length), some)) for some in (1, SOME))
+    return known >= KNOWN and likely >= limits.elements
 
 
 def _is_flat(statement: Statement, limits: Limits) -> bool:

@@ -136,7 +136,8 @@ def test_reductions(name: str) -> None:
 
 def test_prologue_and_epilogue() -> None:
     assert fused(lambda x: {"y": sg.sqrt(sg.sum(sg.square(x), 1)) + 1}) == ["row_square_sum_sqrt_add"]
-    assert fused(lambda x: {"y": sg.tanh(sg.sum(x * 2, 0))}) == ["column_multiply_sum_tanh"]
+    # a quarter, since NumPy's own sum of a column of 40 is further off than the tolerance of sums near 1
+    assert fused(lambda x: {"y": sg.tanh(sg.sum(x * 0.25, 0))}) == ["column_multiply_sum_tanh"]
 
 
 def test_reductions_of_one_array_share_a_kernel() -> None:
