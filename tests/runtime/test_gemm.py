@@ -1,9 +1,12 @@
 """The matmul kernel: every shape of tile, every stride, and bits that do not depend on how the rows were cut."""
 
+import platform
+import re
 from functools import cache
 from itertools import pairwise
 from typing import Any
 
+import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
@@ -170,6 +173,29 @@ def test_tiles_fit_the_registers() -> None:
             tiles = tiles_of(dtype, Target(vector_bytes=vector_bytes))
             assert tiles.rows * tiles.vectors + tiles.vectors + 1 <= registers
             assert tiles.narrow_rows + 2 <= registers
+
+
+def loop_of(assembly: str, function: str) -> list[str]:
+    """The block of a function with the most products."""
+    body = re.split(r"^multiply_\w+:", assembly.split(f"\n{function}:")[1], maxsplit=1, flags=re.MULTILINE)[0]
+    blocks = [block.splitlines() for block in re.split(r"^\.?L\w+:", body, flags=re.MULTILINE)]
+    return max(blocks, key=lambda block: sum("fmadd" in line for line in block))
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the processors are of x86-64")
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("processor, vector_bytes", [("haswell", 32), ("znver3", 32), ("skylake-avx512", 64)])
+def test_tiles_stay_in_the_registers_of_other_processors(processor: str, vector_bytes: int, dtype: str) -> None:
+    """The code that LLVM makes for them: as many multiply-adds as a tile has vectors, no sum in memory."""
+    lanes = vector_bytes // np.dtype(dtype).itemsize
+    tiles = tiles_of(dtype, Target(vector_bytes=vector_bytes))
+    module = llvm.parse_assembly(kernel_of(dtype, vector_bytes).llvm)
+    machine = llvm.Target.from_default_triple().create_target_machine(cpu=processor, opt=3)
+    assembly = machine.emit_assembly(module)
+    for rows, vectors in ((tiles.rows, tiles.vectors), (tiles.narrow_rows, 1), (1, tiles.vectors)):
+        loop = loop_of(assembly, f"multiply_tile_{rows}x{vectors}x{lanes}_{8 * np.dtype(dtype).itemsize}")
+        assert sum("fmadd" in line for line in loop) == rows * vectors
+        assert not [line for line in loop if re.search(r"[xyz]mm", line) and re.search(r"\(%r[sb]p", line)]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
