@@ -48,8 +48,7 @@ def contestant(call: Callable[[], tuple[Array, ...]], executable: sg.Executable,
 def peak_bytes(executable: sg.Executable) -> tuple[int, int]:
     """Bytes of intermediate and final results: as planned for the sizes of the last call, and as allocated."""
     memory = executable.memory
-    outputs = memory.outputs.last or 0
-    return (memory.arena.last or 0) + outputs, memory.reserved + outputs
+    return memory.peak.last or 0, memory.allocated or 0
 
 
 def build(case: Case, setting: Setting, state: Arrays) -> tuple[sg.Executable, list[sg.Tensor]]:
