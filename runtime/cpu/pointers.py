@@ -91,8 +91,8 @@ SCOPES = 64
 """Slots that are told apart; further ones are left to LLVM's overlap tests."""
 
 
-_marks: WeakKeyDictionary[Any, dict[int, tuple[Any, Any]]] = WeakKeyDictionary()
-"""The metadata of each slot in each module in the making."""
+_marks: WeakKeyDictionary[Any, tuple[list[Any], dict[int, tuple[Any, Any]]]] = WeakKeyDictionary()
+"""The scopes of each module in the making, and the metadata of each slot."""
 
 
 def _mark(builder: Any, instruction: Any, pointer: KernelPointer) -> None:
@@ -100,10 +100,11 @@ def _mark(builder: Any, instruction: Any, pointer: KernelPointer) -> None:
     if not 0 <= pointer.slot < SCOPES:
         return
     module = builder.module
-    known = _marks.setdefault(module, {})
-    if pointer.slot not in known:
+    if module not in _marks:
         domain = module.add_metadata(["staticgraph kernel arguments"])
-        scopes = [module.add_metadata([f"slot {slot}", domain]) for slot in range(SCOPES)]
+        _marks[module] = [module.add_metadata([f"slot {slot}", domain]) for slot in range(SCOPES)], {}
+    scopes, known = _marks[module]
+    if pointer.slot not in known:
         others = [scope for slot, scope in enumerate(scopes) if slot != pointer.slot]
         known[pointer.slot] = module.add_metadata([scopes[pointer.slot]]), module.add_metadata(others)
     scope, others = known[pointer.slot]

@@ -34,12 +34,12 @@ class Compiled(NamedTuple):
 
 def translate(kernel: Kernel, symbol: str, filename: str) -> Compiled:
     """Object code of a kernel. The text runs here, in memory; tracebacks show it as `filename`."""
-    from .arithmetic import Beyond
-    from .front_end import emit
-
     # without a file behind the name, tracebacks find the text here; no modification time: never looked up on disk
     linecache.cache[filename] = (len(kernel.text), None, kernel.text.splitlines(keepends=True), filename)
-    with _without_garbage_collection():
+    with _without_garbage_collection():     # loading the front end makes many objects, too
+        from .arithmetic import Beyond
+        from .front_end import emit
+
         try:
             emitted = emit(kernel.text, kernel.name, symbol)
         except Beyond as beyond:
