@@ -23,7 +23,7 @@ from numba.extending import intrinsic
 
 from ..mathematics.emit import Value, select
 from .gemm import fill_pack
-from .vectors import INT32, INT64, Fill, Vectors, counted, element_of, internal, literals, move, number, smaller
+from .vectors import BIT, INT32, INT64, Fill, Vectors, counted, element_of, internal, literals, move, number, smaller
 
 AHEAD = 1024
 """Elements after those of a row of an image that are asked for when it is read."""
@@ -147,6 +147,19 @@ def fill_store_places(element: Any, lanes: int) -> Fill:
                     total = builder.fadd(vector.masked_load(spot, mask, nothing), total)
                 vector.masked_store(total, spot, mask)
 
+        def every_second(added: bool) -> None:
+            even = ir.Constant(ir.VectorType(BIT, lanes), [1 - lane % 2 for lane in range(lanes)])
+            with counted(zero, count, one) as r, counted(zero, length, number(builder, lanes)) as j:
+                total = vector.load(move(edge, r * edge_row + start + j))
+                for half in (0, lanes // 2):
+                    doubled = ir.Constant(ir.VectorType(INT32, lanes), [half + lane // 2 for lane in range(lanes)])
+                    spaced = builder.shuffle_vector(total, total, doubled)
+                    mask = builder.and_(vector.mask((length - j - half) * 2), even)
+                    spot = move(y, r * y_channel + (row + part) * y_row + (at + j + half) * 2)
+                    if added:
+                        spaced = builder.fadd(vector.masked_load(spot, mask, nothing), spaced)
+                    vector.masked_store(spaced, spot, mask)
+
         def every_apart(added: bool) -> None:
             with counted(zero, count, one) as r, counted(zero, length, one) as j:
                 spot = move(y, r * y_channel + (row + part) * y_row + (at + j) * y_step)
@@ -158,9 +171,9 @@ def fill_store_places(element: Any, lanes: int) -> Fill:
             start = select(begins, zero, part * pitch - column)
             at = select(begins, column, zero)
             length = smaller(columns - at, places - start)
-            for dense, write in ((True, every), (False, every_apart)):
+            ways = ((y_step.equals(1), every), (y_step.equals(2), every_second), (y_step > 2, every_apart))
+            for chosen, write in ways:
                 for added in (True, False):     # where it is the first there is nothing in memory to wait for
-                    chosen = y_step.equals(1) if dense else y_step.differs(1)
                     with builder.if_then((chosen & (first.equals(0) if added else first.differs(0))).raw):
                         write(added)
 
