@@ -109,6 +109,15 @@ def products(sizes: Sizes) -> Built:
     return Built(inputs, [sg.nn.relu(a @ b + bias), a.T @ a], arrays, {}, 1e-4)
 
 
+def convolutions(sizes: Sizes) -> Built:
+    """With groups and a stride, and pooling with windows that overlap; all gradients."""
+    arrays = [_normal(3, 4, sizes.side, 13), _normal(6, 2, 3, 2, seed=1)]
+    x, w = inputs = _given(*arrays)
+    y = sg.max_pool2d(sg.conv2d(x, w, stride=(2, 1), padding=1, groups=2), 3, stride=2, padding=1)
+    mean = sg.avg_pool2d(y, (2, 1), stride=1)
+    return Built(inputs, [mean, *sg.grad(sg.sum(mean * mean), [x, w])], arrays, {}, 1e-4)
+
+
 def randomness(sizes: Sizes) -> Built:
     arrays = [_normal(sizes.long)]
     (x,) = inputs = _given(*arrays)
@@ -133,7 +142,8 @@ def training(sizes: Sizes) -> Built:
 
 
 PROGRAMS: dict[str, Callable[[Sizes], Built]] = {each.__name__: each for each in (
-    elements, transposed, rows, layer_norm, sums, gathers, ordered, products, randomness, training)}
+    elements, transposed, rows, layer_norm, sums, gathers, ordered, products, convolutions, randomness,
+    training)}
 
 
 class Different(AssertionError):
