@@ -73,6 +73,26 @@ def plan(buffers: Sequence[LiveBuffer], chains: Sequence[Span] = ()) -> tuple[di
     return {index: offsets[number] for index, number in place.items()}, total
 
 
+def pack(buffers: Sequence[LiveBuffer], chains: Sequence[Span] = ()) -> tuple[dict[int, Size], Size] | None:
+    """Offsets as `plan` gives them, where all sizes are numbers: the largest buffers first, each at the lowest place
+    that no other one has in its time. What a smaller buffer leaves of a slot is used; None for formulas."""
+    spans = {number: span for span in chains for number in range(span.first, span.last + 1)}
+    placed: list[tuple[int, int, int, int]] = []
+    offsets: dict[int, Size] = {}
+    for buffer in sorted(buffers, key=lambda each: (-each.nbytes if isinstance(each.nbytes, int) else 0, each.index)):
+        size = aligned(buffer.nbytes)
+        if not isinstance(size, int):
+            return None
+        first, last = _extended(spans, buffer)
+        start = 0
+        for low, high, since, until in sorted(placed):
+            if since <= last and first <= until and low < start + size:
+                start = max(start, high)
+        placed.append((start, start + size, first, last))
+        offsets[buffer.index] = start
+    return offsets, max((high for _, high, _, _ in placed), default=0)
+
+
 def _extended(spans: Mapping[int, Span], buffer: LiveBuffer) -> tuple[int, int]:
     """The steps that a buffer lives in, chains counted as one."""
     start, end = spans.get(buffer.first), spans.get(buffer.last)

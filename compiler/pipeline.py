@@ -83,6 +83,7 @@ def compile_graph(compilation: Compilation) -> Program:
     roots = [*compilation.outputs, *compilation.updates.values()]
     order = toposort(roots)
     _check_leaves(compilation, order)
+    _check_budget(compilation)
     compilation.variables = _variables(compilation, order)
     guards = _guards(order)
     compilation.graphs["tensor"] = roots
@@ -133,6 +134,8 @@ def _back_end(compilation: Compilation, roots: list[Tensor], guards: list[Guard]
     parts = Assembler(schedule, compilation.target, compilation.options).run()
     compilation.records.append(PassRecord("lower", len(schedule.steps), len(parts.kernels),
                                           time.perf_counter() - middle))
+    if parts.recomputed is not None:
+        compilation.records.append(parts.recomputed)
     written = set(compilation.updates)
     program = Program(
         device=compilation.target.device,
@@ -182,6 +185,19 @@ def _check_leaves(compilation: Compilation, order: Sequence[Tensor]) -> None:
                 names = ", ".join(f"'{name}'" for name in sorted(unknown))
                 raise ArgumentError(f"compile: no input has the dimension {names}, so its size cannot be known\n"
                                     f"  {describe_line(node)}")
+
+
+def _check_budget(compilation: Compilation) -> None:
+    """Bytes can be counted only where sizes are numbers."""
+    if not compilation.options.get("memory_budget"):
+        return
+    known = compilation.options.get("sizes", {})
+    for node in compilation.inputs:
+        unknown = set().union(*map(size_symbols, node.shape)) - set(known)
+        if unknown:
+            example = ", ".join(f"'{name}': 64" for name in sorted(unknown))
+            raise ArgumentError(f"compile: option 'memory_budget' needs sizes to count with\n  {describe_line(node)}\n"
+                                f"  give them in options: \"sizes\": {{{example}}}")
 
 
 def _variables(compilation: Compilation, order: Sequence[Tensor]) -> list[Tensor]:

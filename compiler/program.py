@@ -28,6 +28,9 @@ from staticgraph.types import Size, divide_exactly
 ALIGNMENT = 64
 """Bytes; every arena buffer starts at a multiple."""
 
+UNUSED = "unused"
+"""The name of buffers that one step writes and nothing reads, and that are no workspaces of it."""
+
 STATUS_SLOTS = 4
 """int64 slots of the status block: [check id + 1, or 0 for success; value; size it was held against; free]."""
 

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from staticgraph.compiler.program import ALIGNMENT, STATUS_SLOTS, Argument, Chain, Program, Step
+from staticgraph.compiler.program import ALIGNMENT, STATUS_SLOTS, UNUSED, Argument, Chain, Program, Step
 from staticgraph.errors import VerificationError
 from staticgraph.types import Dim, Size, evaluate_size, floor_divide, maximum_size
 
@@ -339,8 +339,8 @@ def find_workspaces(program: Program) -> frozenset[int]:
     for step in program.steps:
         for index in {*step.reads, *step.writes}:
             users[index] = users.get(index, 0) + 1
-    return frozenset(index for step in program.steps for index in step.writes
-                     if users[index] == 1 and program.buffers[index].place == "arena")
+    return frozenset(index for step in program.steps for index in step.writes if users[index] == 1
+                     and program.buffers[index].place == "arena" and program.buffers[index].name != UNUSED)
 
 
 @dataclass(frozen=True)

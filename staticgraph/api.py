@@ -56,7 +56,8 @@ def compile(inputs: Sequence[Tensor] | Tensor, outputs: Any = (), *, updates: An
     options: {"stabilise": False} compiles the formulas as written; {"results": "device"} leaves the results of a GPU on
     it, as arrays for torch, cupy, jax and others; {"tf32": True} lets a GPU round the factors of float32 products to 10
     bits of mantissa, which is faster; {"threads": 1} says how many threads of the CPU a call may use, instead of
-    STATICGRAPH_NUM_THREADS and the machine.
+    STATICGRAPH_NUM_THREADS and the machine; {"memory_budget": 10**8} keeps arena and outputs within so many bytes by
+    doing some of the work twice, with {"sizes": {"batch": 64}} where dimensions are symbolic (`explain()` tells what).
 
     Raises ArgumentError for inputs that are no placeholders or share a name, for a variable updated twice, for needed
     placeholders that are not inputs; DTypeError and ShapeError for updates that do not fit; DeviceError for a device
@@ -279,4 +280,10 @@ def check_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
     if not 0 <= given.get("threads", 0) <= MOST_THREADS:
         raise ArgumentError(f"compile: option 'threads' is a number up to {MOST_THREADS} (0: as the machine has), "
                             f"got {given['threads']}")
+    if given.get("memory_budget", 0) < 0:
+        raise ArgumentError(f"compile: option 'memory_budget' is a number of bytes, got {given['memory_budget']!r}")
+    for name, value in given.get("sizes", {}).items():
+        if not isinstance(name, str) or type(value) is not int or value < 1:
+            raise ArgumentError("compile: option 'sizes' maps names of dimensions to positive ints, "
+                                f"got {name!r}: {value!r}")
     return {**OPTIONS, **given}
