@@ -20,7 +20,11 @@ BLOCK_BYTES = 2**19
 """What the steps of a chain may write in one block: a part of the second level of cache."""
 
 FEWEST_ROWS = 256
-"""Rows of a block at the least: a product packs its right matrix once a block."""
+"""Rows of a block at the least: a product reads its right matrix once a block."""
+
+ROWS_FOR_WORK = 4
+"""And so many for each operation that the steps do for a byte they write. That grows with the rows of right matrices,
+which are not worth reading again to save some passes over results that are no longer than they are."""
 
 SYMBOL = "staticgraph_chain"
 
@@ -73,6 +77,6 @@ def chain_address() -> int:
     return link_cached(SYMBOL, ASSEMBLY, lambda key: Compiled(linker().assemble(ASSEMBLY), SYMBOL)).address
 
 
-def block_of(rows: int, nbytes: int) -> int:
-    """Rows to a block for a chain that writes so many bytes."""
-    return max(FEWEST_ROWS, BLOCK_BYTES // max(1, nbytes // max(1, rows)))
+def block_of(rows: int, nbytes: int, flops: int) -> int:
+    """Rows to a block for a chain that writes so many bytes and does so many operations."""
+    return max(FEWEST_ROWS, BLOCK_BYTES // max(1, nbytes // max(1, rows)), ROWS_FOR_WORK * flops // max(1, nbytes))

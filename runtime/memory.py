@@ -314,7 +314,7 @@ class Layout:
                   for number in members for index in (*program.steps[number].reads, *program.steps[number].writes)}
         written = {index for number in members for index in program.steps[number].writes}
         flops = sum(evaluate_size(program.notes[program.steps[number].note].flops, sizes) for number in members)
-        row[start + 1] = block_of(rows, sum(nbytes[index] for index in written))
+        row[start + 1] = block_of(rows, sum(nbytes[index] for index in written), flops)
         parts = row[start + HEAD_SLOTS: start + HEAD_SLOTS + PART_SLOTS * chain.count].reshape(-1, PART_SLOTS)
         parts[:, :2] = table[chain.first: chain.first + chain.count, :2]
         parts[:, 2] = table[chain.first: chain.first + chain.count, 2] // max(1, rows)

@@ -110,9 +110,18 @@ def test_blocks_change_no_bit(rows: int, monkeypatch: pytest.MonkeyPatch) -> Non
     for fewest, nbytes in ((5, 1), (64, 1), (256, 2**30)):
         monkeypatch.setattr(chains, "FEWEST_ROWS", fewest)
         monkeypatch.setattr(chains, "BLOCK_BYTES", nbytes)
+        monkeypatch.setattr(chains, "ROWS_FOR_WORK", 0)
         for got, same, near in zip(CpuExecutable(step.program, step._storages)(*feed), plain, wanted):
             np.testing.assert_array_equal(got, same)
             np.testing.assert_allclose(got, near, rtol=1e-4, atol=1e-5)
+
+
+def test_blocks_fit_a_cache_but_do_not_read_large_matrices_again() -> None:
+    width = 4 * 64
+    assert chains.block_of(10**6, 10**6 * width, 10**6 * 2 * 64 * 64) == chains.BLOCK_BYTES // width
+    assert chains.block_of(10**6, 10**6 * 16 * width, 10**6 * 2 * 64 * 1024) == chains.FEWEST_ROWS
+    assert chains.block_of(4096, 4096 * 4096, 2 * 4096 * 1024 * 1024) == 2048
+    assert chains.block_of(0, 0, 0) >= 1
 
 
 def test_an_index_out_of_range_is_reported_from_a_chain() -> None:
