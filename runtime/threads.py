@@ -32,7 +32,7 @@ DENSE_CHUNK_WORK = 2**19
 DENSE_INTENSITY = 2
 """Operations for each byte that make a step dense."""
 
-DENSE_ROWS = 384
+DENSE_ROWS = 512
 """Iterations of a dense step after which it no longer matters what it prepares for each chunk."""
 
 PATIENCE = 3000
@@ -50,7 +50,9 @@ def chunk_of(extent: int, nbytes: int, flops: int, threads: int) -> int:
         return max(extent, 1)
     if flops > DENSE_INTENSITY * nbytes:
         least = -(-extent // max(1, flops // (2 * DENSE_CHUNK_WORK)))
-        return min(extent, max(least, -(-extent // (4 * threads)), min(-(-extent // threads), DENSE_ROWS)))
+        rows = max(least, -(-extent // (4 * threads)), min(-(-extent // threads), DENSE_ROWS))
+        turns = -(-extent // (rows * threads))     # all threads get the same number of chunks
+        return min(extent, max(least, -(-extent // (turns * threads))))
     chunks = min(max(extent, nbytes // 4) // CHUNK_WORK, MAXIMUM_CHUNKS, extent)
     if chunks <= 1:
         return extent
