@@ -2,9 +2,9 @@
 
 Copying is tried by `np.copyto` (one thread, stores that skip the caches) and by a kernel of ours (as many threads as
 kernels get): the better one counts. The arithmetic is a loop of fused multiply-adds of whole registers on twelve
-independent accumulators, written as LLVM IR, for nothing else would be sure to be that and no more; one runs in each
-thread. Both are measured by the clock that everything is measured by; the best of some rounds counts, because what
-disturbs only makes slower.
+independent accumulators (of a multiply and an add where the processor has no such instruction), written as LLVM IR,
+for nothing else would be sure to be that and no more; one runs in each thread. Both are measured by the clock that
+everything is measured by; the best of some rounds counts, because what disturbs only makes slower.
 """
 
 from __future__ import annotations
@@ -86,11 +86,11 @@ def _loop_text(vector: str, suffix: str) -> str:
     """Every accumulator becomes accumulator * x + y, `turns` times; their sum is stored, so that all count."""
     numbers = range(ACCUMULATORS)
     heads = "\n".join(f"  %a{k} = phi {vector} [ zeroinitializer, %entry ], [ %b{k}, %turn ]" for k in numbers)
-    body = "\n".join(f"  %b{k} = call {vector} @llvm.fma.{suffix}({vector} %a{k}, {vector} %x, {vector} %y)"
+    body = "\n".join(f"  %b{k} = call {vector} @llvm.fmuladd.{suffix}({vector} %a{k}, {vector} %x, {vector} %y)"
                      for k in numbers)
     sums = "\n".join(f"  %s{k + 1} = fadd {vector} %s{k}, %b{k}" for k in numbers)
     return f"""
-declare {vector} @llvm.fma.{suffix}({vector}, {vector}, {vector})
+declare {vector} @llvm.fmuladd.{suffix}({vector}, {vector}, {vector})
 
 define void @loop(i64 %turns, ptr %place) {{
 entry:
