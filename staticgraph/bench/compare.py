@@ -85,12 +85,20 @@ def differences(old: Record, new: Record) -> Iterator[str]:
 
 
 def _cases(record: Record) -> dict[Key, Record]:
-    return {(run["threads"], case["case"], case["label"], case["dtype"]): case
-            for run in record["runs"] for case in run["cases"]}
+    """What can be compared: cases, and compiles as cases of their own whose spread is that of their repeats."""
+    found = {(run["threads"], case["case"], case["label"], case["dtype"]): case
+             for run in record["runs"] for case in run["cases"]}
+    for each in record["compile"]:
+        for kind in ("cold", "warm") if "failed" not in each else ():
+            case = found.setdefault((each["threads"], each["case"], f"{kind} compile", ""), {"contestants": {}})
+            times = each[f"{kind}_compile_s_all"]
+            case["contestants"][each["peer"]] = {"median_s": each[f"{kind}_compile_s"], "low_s": min(times),
+                                                 "high_s": max(times)}
+    return found
 
 
 def _changes(old: Record, new: Record) -> Iterator[Change]:
-    """Cases that both records have, and compiles."""
+    """What both records have of ours."""
     before = _cases(old)
     for key, case in _cases(new).items():
         if key in before and OURS in case["contestants"] and OURS in before[key]["contestants"]:

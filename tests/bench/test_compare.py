@@ -4,7 +4,7 @@ import copy
 
 from staticgraph.bench.compare import comparison
 
-from .records import RECORD, changed, slowed
+from .records import COMPILE, RECORD, changed, slowed
 
 
 def told(old: dict[str, object], new: dict[str, object]) -> tuple[str, bool]:
@@ -36,6 +36,16 @@ def test_what_peers_share_is_the_machines() -> None:
     text, slower = told(RECORD, slowed(3.0, peers=1.5))
     assert slower and "2.00x SLOWER (peers take 1.50x)" in text
     assert not told(RECORD, slowed(1.0, peers=2.0))[1]
+
+
+def test_compiles_are_compared_by_the_spread_of_their_repeats() -> None:
+    def with_compile(**fields: object) -> dict[str, object]:
+        return {**RECORD, "compile": [{**COMPILE, **fields}]}
+
+    assert "0 slower, 0 faster, 3 as they were" in told(with_compile(), with_compile())[0]
+    text, slower = told(with_compile(), with_compile(cold_compile_s=3.0, cold_compile_s_all=[2.9, 3.0, 3.0]))
+    assert slower and "mlp_step cold compile 1.50 s -> 3.00 s 2.00x SLOWER" in text
+    assert not told(with_compile(), with_compile(cold_compile_s=3.0, cold_compile_s_all=[1.6, 3.0, 3.0]))[1]
 
 
 def test_other_machines_are_named() -> None:
