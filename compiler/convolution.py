@@ -4,7 +4,8 @@ Comes in: the stabilised graph. Goes out: the same meaning, where a convolution 
 reads windows where they lie, instead of a product with their columns. A gradient of images is a convolution too: of
 the cotangents, with the weights turned round; by a stride it is a `spread_conv`, one for each residue. A gradient of
 weights is a sum of parts, each made by one `direct_conv_weights`. What has no window at all (1 x 1, every place) stays
-as it is: its expansion is a plain product without a copy.
+as it is: its expansion is a plain product without a copy. The gradient of max pooling, whose windows scatter, is one
+`direct_place`.
 """
 
 from __future__ import annotations
@@ -93,6 +94,18 @@ def _infer_weights(context: Inference, x: TensorType, ct: TensorType, *, kernel:
 direct_conv_weights = primitive(
     "direct_conv_weights", kind="windowed", infer=_infer_weights, ref=_weights_meaning,
     doc="Parts of the gradient of a convolution's weights, (parts, groups, factors, outputs), to be added up.")
+
+
+def _place_meaning(position: Array, ct: Array, size: Sequence[int], kernel: Pair, stride: Pair) -> Array:
+    y = np.zeros((*ct.shape[:2], *size), ct.dtype)
+    n, c, i, j = np.indices(position.shape)
+    np.add.at(y, (n, c, i * stride[0] + position // kernel[1], j * stride[1] + position % kernel[1]), ct)
+    return y
+
+
+direct_place = primitive(
+    "direct_place", kind="windowed", doc="max_pool_place by its own kernel.", ref=_place_meaning,
+    infer=lambda context, position, ct, size, **attrs: TensorType(ct.dtype, (*ct.shape[:2], *size)))
 
 
 # The pass.
@@ -207,4 +220,9 @@ def _weight_gradient(node: Tensor, x: Tensor, ct: Tensor) -> Tensor | None:
     return reshape(total, node.shape)
 
 
-_ROUTES = {"conv": _conv, "conv_input_gradient": _input_gradient, "conv_weight_gradient": _weight_gradient}
+def _place(node: Tensor, position: Tensor, ct: Tensor) -> Tensor | None:
+    return build(direct_place, (position, ct), node.attrs) if position.dtype == np.uint8 else None
+
+
+_ROUTES = {"conv": _conv, "conv_input_gradient": _input_gradient, "conv_weight_gradient": _weight_gradient,
+           "max_pool_place": _place}

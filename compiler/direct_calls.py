@@ -1,4 +1,4 @@
-"""Calls of the CPU's kernels for convolutions: how a result is cut into blocks, and the table of arguments."""
+"""Calls of the CPU's kernels for convolutions and pooling: how a result is cut into blocks, and their arguments."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from staticgraph.types import Shape, Size, floor_divide, product
 from .backend import Call, Rendered
 from .parameters import BufferOf
 from .program import Argument
-from .render import cpu_conv
+from .render import cpu_conv, cpu_pool
 from .render.cpu_conv import Blocks
 from .target import Target
 from .views import View
@@ -62,8 +62,11 @@ def weight_blocks(node: Tensor) -> Blocks | None:
 def windowed_calls(node: Tensor, views: Sequence[View], buffer_of: BufferOf, target: Target) -> list[tuple[Call, Size]]:
     """The kernels of a node of kind "windowed" with their arguments, and the floating-point operations of each."""
     def buffer(number: int) -> Argument:
-        return Argument("buffer", buffer_of(views[number].base), views[number].offset * node.dtype.itemsize)
+        base, offset = views[number].base, views[number].offset
+        return Argument("buffer", buffer_of(base), offset * base.dtype.itemsize)
 
+    if node.op.name == "direct_place":
+        return [(_with(_place(node), buffer(0), buffer(1), Argument("buffer", buffer_of(node))), 0)]
     if node.op.name == "direct_conv_weights":
         call, flops = _weights(node, target)
         return [(_with(call, buffer(0), buffer(1), Argument("buffer", buffer_of(node))), flops)]
@@ -115,6 +118,13 @@ def _weights(node: Tensor, target: Target) -> tuple[Call, Size]:
     kernel = cpu_conv.render_conv_weights(str(node.dtype), int(outputs), target)
     extent = product((parts, groups, cpu_conv.parts_of(channels, blocks.channels)))
     return Call(Rendered(*kernel), numbers, extent), 2 * product((*ct.shape, node.shape[2]))
+
+
+def _place(node: Tensor) -> Call:
+    kernel, stride = node.attrs["kernel"], node.attrs["stride"]
+    numbers = (*node.inputs[0].shape[2:], *node.shape[2:], kernel[1], kernel[0] * kernel[1], *stride)
+    return Call(Rendered(*cpu_pool.render_place(str(node.dtype))), [Argument("size", each) for each in numbers],
+                product(node.shape[:2]))
 
 
 def _numbers(attrs: Mapping[str, Any], x: Shape, channels: Size, outputs: Size, size: Shape, kernel: Sequence[Size],

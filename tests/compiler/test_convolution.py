@@ -126,6 +126,11 @@ def test_the_meaning_of_the_compilers_own_ops() -> None:
     feed = {x: ordinary("float64", (2, 4, 6, 7)), w: ordinary("float64", (6, 2, 3, 2), 1),
             ct: ordinary("float64", tuple(int(size) for size in y.shape), 2)}
     assert len(remarks) == 3
+    z = sg.max_pool2d(x, (3, 2), stride=(2, 1), padding=1)
+    slope = sg.grad(sg.sum(z * z), x)
+    (placed,), (remark,) = convolution.direct([slope])
+    assert "max_pool_place" in remark
+    np.testing.assert_allclose(sg.evaluate(placed, feed), sg.evaluate(slope, feed), rtol=1e-12)
     for one, other in zip(sg.evaluate(made, feed), sg.evaluate(wanted, feed)):
         np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-8)
 

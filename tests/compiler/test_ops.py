@@ -336,6 +336,6 @@ def test_every_op_is_tested() -> None:
               "gather", "gather_along", "scatter_add", "scatter_add_along", "matmul", "random_bits",
               "max_pool_position"}
     # the compiler's own: tests/cuda/test_absorb.py, tests/compiler/test_convolution.py
-    tested |= {"matmul_epilogue", "direct_conv", "direct_conv_weights", "spread_conv"} & set(LIBRARY)
+    tested |= {"matmul_epilogue", "direct_conv", "direct_conv_weights", "spread_conv", "direct_place"} & set(LIBRARY)
     tested |= {name for name in LIBRARY if registry[name].examples}
     assert set(LIBRARY) == tested
