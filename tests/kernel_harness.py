@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numba import cfunc, types
 
+LIBM = re.compile(r"\b_?((?:a?(?:sin|cos|tan)h?|atan2|exp|exp2|exp10|expm1|log|log1p|log2|log10|pow|erf|erfc|hypot"
+                  r"|ldexp|fmod|rint|floor|ceil|trunc|nearbyint|round|fma|sqrt)f?)\b")
 SIGNATURE = types.void(types.int64, types.int64, types.int64)
 
 
@@ -47,6 +49,13 @@ class CompiledKernel:
             elif inside and re.match(r"\s+(callq?|blr?|jmpq?\s+\*)\b", line):
                 found.append(line.strip())
         return found
+
+
+    def libm_calls(self) -> set[str]:
+        """The functions of libm that the machine code names, whatever machine it is for."""
+        operands = [line.partition("\t")[2].partition("\t")[2] for line in self.assembly.splitlines()
+                    if not line.lstrip().startswith((".", "#", "//"))]
+        return {found.group(1) for each in operands for found in LIBM.finditer(each)}
 
 
 @cache

@@ -75,6 +75,17 @@ def test_no_double_precision(name: str) -> None:
         assert not found, f"{kernel.name}: {found[:5]}\n{kernel.text}"
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_gradients_call_no_libm(dtype: str) -> None:
+    x, y = sg.placeholder("x", (64,), dtype), sg.placeholder("y", (64,), dtype)
+    names = [name for name in UNARY if name not in ("sign", "floor", "ceil", "trunc", "round")]
+    values = [getattr(sg, name)(x) for name in names]
+    values += [sg.pow(x, y), sg.atan2(x, y), sg.hypot(x, y), sg.logaddexp(x, y), sg.nn.gelu(x), sg.nn.silu(x)]
+    gradients = [sg.grad(sg.sum(value), x) for value in values]
+    for kernel in program([x, y], gradients).kernels:
+        assert compile_kernel(kernel.text).libm_calls() == set(), kernel.text
+
+
 # Accuracy of sums.
 
 def ill_conditioned(rng: np.random.Generator, count: int) -> Array:
