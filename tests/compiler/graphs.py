@@ -163,3 +163,10 @@ def momentum() -> Built:
 def swap() -> Built:
     a, b = sg.variable(np.zeros(3), "a"), sg.variable(np.ones(3), "b")
     return [], a + b, {a: b, b: a}
+
+
+@graph
+def convolution_and_pooling() -> Built:
+    x, w = sg.placeholder("x", ("n", 2, 6, 6)), sg.variable(np.zeros((3, 2, 3, 3), "float32"), "w")
+    y = sg.max_pool2d(sg.conv2d(x, w, padding=1), 2)
+    return [x], y, {w: w - 0.1 * sg.grad(sg.sum(sg.square(y)), w)}
