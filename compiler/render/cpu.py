@@ -62,7 +62,7 @@ from .cpu_text import (
 )
 
 BLOCK = 512
-UNROLLED, VECTORISED = 12, 128
+UNROLLED, VECTORISED = 8, 128
 """Loops of up to so many elements are better unrolled, and from so many on LLVM vectorises them first."""
 
 STRIP = 64

@@ -14,19 +14,22 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..indices import canonical, split_load
+from ..indices import canonical, linear, split_load
 from ..kernel_ir import Let, Map, Pointer, Reduce, Section, Statement, Store
-from ..statements import WORD, everything, texts, written
+from ..statements import WORD, everything, renamed, texts, written
 from .cpu_lanes import DEAR, Lanes, lane_arrays
 from .cpu_text import Writer
 
 NARROWEST, WIDEST = 4, 120
 """Elements of a row."""
 
-RAGGED, MOST_RAGGED = 12, 48
+SHORT, MOST_RAGGED = 8, 48
 
 MOST_ROWS, FEWEST_ROWS, VECTOR = 64, 16, 16
 TILE_BYTES = 32 * 1024
+FLAT = "element"
+SHUFFLED = (4, 8)
+"""Lengths of rows that LLVM loads as they lie and then turns."""
 """Rows of a tile: as many as half of a first cache holds. Lanes are computed by whole vectors, also the last ones."""
 
 Key = tuple[str, tuple[tuple[str, ...], ...]]
@@ -60,13 +63,13 @@ def is_narrow(section: Section) -> bool:
 
 
 def _is_ragged(section: Section, length: int) -> bool:
-    """Are there so many elements beyond whole vectors that a loop over them costs more than the copies? Of the shortest
-    rows, which LLVM turns itself, that is so where elements are stored."""
-    results = [result for each in section.body if isinstance(each, Reduce) for result in each.results]
-    if length <= RAGGED:
-        return bool(results) and any(written(each.body) for each in section.body if isinstance(each, Map | Reduce))
-    most = MOST_RAGGED if any(result.op in ("max", "min") for result in results) else VECTOR if results else 0
-    return length % 8 != 0 and length < most
+    """Do loops over so few elements, or over those beyond whole vectors, cost more than the copies?"""
+    reductions = [each for each in section.body if isinstance(each, Reduce)]
+    if length <= SHORT:
+        return len(reductions) > 1 or (bool(reductions) and any(
+            written(each.body) for each in section.body if isinstance(each, Map | Reduce)))
+    extremes = any(result.op in ("max", "min") for each in reductions for result in each.results)
+    return length % 8 != 0 and ((extremes and length < MOST_RAGGED) or (len(reductions) > 1 and length < VECTOR))
 
 
 def render_narrow(writer: Writer, section: Section) -> None:
@@ -77,11 +80,14 @@ def render_narrow(writer: Writer, section: Section) -> None:
     index, extent = next(_loops(section.body))
     length = int(extent)
     arrays = lane_arrays(section.body)
-    lanes = _row_count([*arrays.values(), *[tile.dtype for tile in tiles.values()] * length])
+    lanes = _row_count([*arrays.values(), *[tile.dtype for tile in tiles.values()] * length,
+                        *sorted({tile.dtype for tile in tiles.values()}) * length])
     for name, dtype in arrays.items():
         writer.line(f"{name} = local_{dtype}({lanes})")
     for tile in tiles.values():
         writer.line(f"{tile.name} = local_{tile.dtype}({lanes * length})")
+    for dtype in sorted({tile.dtype for tile in tiles.values() if _is_gapless(tile, axis.name, (index, extent))}):
+        writer.line(f"flat_{dtype} = local_{dtype}({lanes * length})")
     writer.line(f"for first in range(start, stop, {lanes}):")
     with writer:
         writer.line(f"width = min(stop - first, {lanes})")
@@ -89,12 +95,12 @@ def render_narrow(writer: Writer, section: Section) -> None:
         place = f"{index} * {lanes} + lane"
         for tile in tiles.values():
             if tile.comes_in:
-                _copy(writer, axis.name, (index, extent), f"{tile.name}[{place}] = {tile.pointer}[{tile.index}]")
+                _copy_in(writer, tile, axis.name, (index, extent), place)
         outside = frozenset(each.name for each in section.parameters if isinstance(each, Pointer)) | {axis.name, "fail"}
         _Rows(writer, frozenset(arrays), axis.name, outside).body(_on_tiles(section.body, tiles, place))
         for tile in tiles.values():
             if tile.goes_out:
-                _copy(writer, axis.name, (index, extent), f"{tile.pointer}[{tile.index}] = {tile.name}[{place}]")
+                _copy_out(writer, tile, axis.name, (index, extent), place)
 
 
 def _loops(body: Sequence[Statement]) -> Iterator[tuple[str, str]]:
@@ -173,10 +179,46 @@ def _on_tiles(body: Sequence[Statement], tiles: dict[Key, _Tile], place: str) ->
     return moved
 
 
-def _copy(writer: Writer, axis: str, loop: tuple[str, str], move: str) -> None:
+def _is_gapless(tile: _Tile, axis: str, loop: tuple[str, str]) -> bool:
+    """Does each row follow the one before it in memory, and is it of a length at which vectors would be gathered?"""
+    if int(loop[1]) in SHUFFLED:
+        return False
+    steps = linear(tile.index, axis).coefficient, linear(tile.index, loop[0]).coefficient
+    return steps == (int(loop[1]), 1)
+
+
+def _copy_in(writer: Writer, tile: _Tile, axis: str, loop: tuple[str, str], place: str) -> None:
+    """Rows without gaps come by way of a flat copy: a processor fetches ahead along a run of memory, not where vectors
+    are gathered from here and there."""
+    source = f"{tile.pointer}[{tile.index}]"
+    if _is_gapless(tile, axis, loop):
+        _copy_flat(writer, tile, axis, loop, f"flat_{tile.dtype}[{FLAT}] = {{}}")
+        source = f"flat_{tile.dtype}[lane * {loop[1]} + {loop[0]}]"
+    _turn(writer, axis, loop, f"{tile.name}[{place}] = {source}")
+
+
+def _copy_out(writer: Writer, tile: _Tile, axis: str, loop: tuple[str, str], place: str) -> None:
+    target, gapless = f"{tile.pointer}[{tile.index}]", _is_gapless(tile, axis, loop)
+    if gapless:
+        target = f"flat_{tile.dtype}[lane * {loop[1]} + {loop[0]}]"
+    _turn(writer, axis, loop, f"{target} = {tile.name}[{place}]")
+    if gapless:
+        _copy_flat(writer, tile, axis, loop, f"{{}} = flat_{tile.dtype}[{FLAT}]")
+
+
+def _copy_flat(writer: Writer, tile: _Tile, axis: str, loop: tuple[str, str], move: str) -> None:
+    """All elements of the rows, as they lie."""
+    index = renamed(tile.index, {axis: "first", loop[0]: FLAT})
+    writer.line(f"for {FLAT} in range(width * {loop[1]}):")
+    with writer:
+        writer.line(move.format(f"{tile.pointer}[{index}]"))
+
+
+def _turn(writer: Writer, axis: str, loop: tuple[str, str], move: str) -> None:
     writer.line("for lane in range(width):")
     with writer:
-        writer.line(f"{axis} = first + lane")
+        if axis in WORD.findall(move):
+            writer.line(f"{axis} = first + lane")
         writer.line(f"for {loop[0]} in range({loop[1]}):")
         with writer:
             writer.line(move)
