@@ -36,6 +36,9 @@ from .target import Target
 MOST_CONSTANT_BYTES = 64 * 2**20
 """Graphs with more constants than this are not kept: hashing and reading them back would cost more than it saves."""
 
+APART = frozenset({"compiler", "runtime", "viz", "bench", "doctor", "cli", "__pycache__"})
+"""Folders of the language that its programs do not depend on; the compiler is looked at by itself."""
+
 
 class Unkeyed(Exception):
     """Why a graph has no key; the text goes into explain()."""
@@ -111,12 +114,20 @@ def _versions() -> tuple[str, ...]:
 
 @cache
 def fingerprint() -> str:
-    """A hash of the sources of the language and of the compiler, without the parts that only show things."""
-    compiler = Path(__file__).parent
-    language = Path(sys.modules["staticgraph"].__file__ or "").parent
-    folders = [compiler, compiler / "render", *(language / name for name in ("", "ops", "rewrite", "nn", "optim"))]
+    """A hash of the sources of the language and of the compiler, without the parts that only show or run things."""
     digest = hashlib.sha256()
-    for folder in folders:
-        for name in sorted(each for each in os.listdir(folder) if each.endswith(".py")):
-            digest.update(name.encode() + b"\0" + (folder / name).read_bytes())
+    try:
+        for folder in (Path(__file__).parent, Path(sys.modules["staticgraph"].__file__ or "").parent):
+            for path in _sources(folder):
+                digest.update(os.path.relpath(path, folder).encode() + b"\0" + Path(path).read_bytes())
+    except OSError as error:     # an installation that is no folder of files
+        raise Unkeyed(f"the compiler's own sources cannot be read: {error}") from None
     return digest.hexdigest()
+
+
+def _sources(folder: Path) -> list[str]:
+    found = [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name.endswith(".py")]
+    for name in sorted(os.listdir(folder)):
+        if name not in APART and os.path.isdir(os.path.join(folder, name)):
+            found += _sources(folder / name)
+    return found

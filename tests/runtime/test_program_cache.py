@@ -166,6 +166,19 @@ def test_the_key_tells_graphs_apart() -> None:
     assert [key_of(each) for each in variants] == keys[:len(variants)]
 
 
+def test_the_key_holds_the_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    language = {path.relative_to(ROOT).as_posix().removeprefix("staticgraph/") for path
+                in map(Path, graph_key._sources(ROOT / "staticgraph"))}
+    assert {"op.py", "ops/elementwise.py", "rewrite/stability.py", "nn/layers.py", "optim/optimizers.py"} <= language
+    assert not any(name.startswith(("viz/", "compiler/", "runtime/", "cli")) for name in language)
+    compiler = {path.relative_to(ROOT / "compiler").as_posix() for path
+                in map(Path, graph_key._sources(ROOT / "compiler"))}
+    assert {"pipeline.py", "render/cpu.py"} <= compiler
+    monkeypatch.setattr(graph_key.os, "listdir", lambda folder: (_ for _ in ()).throw(NotADirectoryError("a zip")))
+    with pytest.raises(graph_key.Unkeyed, match="sources cannot be read: a zip"):
+        graph_key.fingerprint.__wrapped__()
+
+
 def test_who_has_no_key(store: cache.Cache) -> None:
     cube = sg.primitive("cube_of_mine", ref=lambda x: x * x * x, scalar="{0} * {0} * {0}")
     x = sg.placeholder("x", ("n",), "float64")
