@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,7 @@ class _Draft:
         return replace(self, arguments=arguments, rows=rows,
                        writes=frozenset(buffers.get(each, each) for each in self.writes))
 
-    @property
+    @cached_property
     def reads(self) -> frozenset[int]:
         """Whatever it touches: a result may be made of what was in its place."""
         return frozenset(int(str(argument.value)) for argument in self.arguments if argument.kind == "buffer")

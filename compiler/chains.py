@@ -21,8 +21,10 @@ graph only, and no result depends on the blocks.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 from staticgraph.types import Size, divide_exactly, product
@@ -31,8 +33,8 @@ MOST_PRODUCTS = 3
 """Products of a chain. All that a chain writes is alive together, so a longer one would need more memory, while the
 next chain finds its input in a cache as well."""
 
-WINDOW = 32
-"""Steps after the first one of a chain that are looked at."""
+WINDOW, PATIENCE = 32, 8
+"""Steps after the first one of a chain that are looked at, and how many in a row that do not join end it."""
 
 
 @dataclass(frozen=True)
@@ -106,14 +108,14 @@ class Run:
 def chained(works: Sequence[Work]) -> list[Run]:
     """All steps, in an order that keeps what they need, with chains together."""
     done: list[Run] = []
-    waiting: list[int | Run] = list(range(len(works)))
+    waiting: deque[int | Run] = deque(range(len(works)))
     while waiting:
-        first = waiting.pop(0)
+        first = waiting.popleft()
         if isinstance(first, Run):
             done.append(first)
             continue
         near = []
-        for each in waiting[:WINDOW]:
+        for each in islice(waiting, WINDOW):
             if isinstance(each, Run):
                 break
             near.append(each)
@@ -122,9 +124,10 @@ def chained(works: Sequence[Work]) -> list[Run]:
             done.append(Run((first,)))
             continue
         run, before, after = found
+        for _ in near:
+            waiting.popleft()
         moved = frozenset((*run.steps, *before, *after))
-        rest = [each for each in waiting if isinstance(each, Run) or each not in moved]
-        waiting = [*before, run, *after, *rest]
+        waiting.extendleft(reversed([*before, run, *after, *(each for each in near if each not in moved)]))
     return done
 
 
@@ -138,6 +141,8 @@ def _grow(works: Sequence[Work], first: int, near: Sequence[int]) -> tuple[Run, 
     after: list[int] = []
     kept = 0, 0     # of before and after, up to the last member
     for number in near:
+        if len(before) + len(after) - sum(kept) == PATIENCE:
+            break
         if _joins(works, number, members, rows) and not _depends(works, number, after):
             members.append(number)
             kept = len(before), len(after)

@@ -9,7 +9,7 @@ once (`written_as`). What is left to copies: three batch axes or more that canno
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from staticgraph.tensor import Tensor
 from staticgraph.types import Shape, Size, product
@@ -21,6 +21,9 @@ from .views import View, collapse, contiguous_strides, is_one
 
 MOST_BATCH_AXES = 2
 """Batch axes of a kernel."""
+
+RUNS = (512, 256, 128)
+"""Columns that are long enough to be read as runs of memory, a thread each."""
 
 Strides = Sequence[Size]
 
@@ -81,15 +84,33 @@ class Matrices:
 def matrices(node: Tensor, left: View, right: View, strides: Strides | None) -> Matrices:
     """The product as its kernel sees it; `strides` are those of the result if it is not contiguous.
 
-    It is turned into ``b.T @ a.T`` where the columns of the result are not contiguous but its rows are, and where there
-    is a single row, so that there are rows to share.
+    It is turned into ``b.T @ a.T`` where the columns of the result are not contiguous but its rows are, and where a
+    single row has columns of b to share that lie along k. A vector times a matrix whose rows are contiguous goes by
+    runs of them.
     """
     own = contiguous_strides(node.shape) if strides is None else tuple(strides)
     sizes, (a, b, c) = batch_axes(node.shape, left.strides, right.strides, own)
     m, n, k = node.shape[-2], node.shape[-1], node.inputs[0].shape[-1]
-    (a_row, a_col), (b_row, b_col), (c_row, c_col) = left.strides[-2:], right.strides[-2:], own[-2:]
-    if not is_one(c_col) or (not sizes and is_one(m) and not is_one(n)):
-        return Matrices(tuple(sizes), n, m, k, (*b, b_col, b_row), (*a, a_col, a_row), (*c, c_col, c_row), right, left,
-                        node)
-    return Matrices(tuple(sizes), m, n, k, (*a, a_row, a_col), (*b, b_row, b_col), (*c, c_row, c_col), left, right,
-                    node)
+    a, b, c = ([*some, *every[-2:]] for some, every in ((a, left.strides), (b, right.strides), (c, own)))
+    plain = Matrices(tuple(sizes), m, n, k, tuple(a), tuple(b), tuple(c), left, right, node)
+    turned = Matrices(tuple(sizes), n, m, k, _turned(b), _turned(a), _turned(c), right, left, node)
+    if not sizes and is_one(m) is not is_one(n):
+        row = plain if is_one(m) else turned
+        if is_one(row.b[1]) and is_one(row.c[1]):
+            return _by_runs(row)
+        return turned if is_one(m) and is_one(b[0]) else plain
+    return plain if is_one(c[-1]) else turned
+
+
+def _turned(strides: Sequence[Size]) -> tuple[Size, ...]:
+    *batch, row, column = strides
+    return (*batch, column, row)
+
+
+def _by_runs(row: Matrices) -> Matrices:
+    """A row times a matrix, as a batch of such products for runs of its columns if their number is known."""
+    width = row.n
+    if isinstance(row.n, int):
+        width = next((run for run in RUNS if row.n % run == 0 and row.n > run), row.n)
+        return replace(row, sizes=(row.n // width,), n=width, a=(0, *row.a), b=(width, *row.b), c=(width, *row.c))
+    return row

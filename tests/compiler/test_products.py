@@ -90,10 +90,19 @@ def test_batches_that_repeat_or_are_permuted() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int64"])
-@pytest.mark.parametrize("turned", [False, True])
-def test_a_row_times_a_matrix_is_shared_by_columns(turned: bool, dtype: str) -> None:
-    a, b = sg.placeholder("a", (1, "k"), dtype), sg.placeholder("b", (50, "k") if turned else ("k", 50), dtype)
-    feed = {a: values(1, 33, dtype=dtype), b: values(*((50, 33) if turned else (33, 50)), dtype=dtype)}
-    step = check(feed, a @ (b.T if turned else b))
-    assert evaluate_size(step.program.steps[0].extent, {"k": 33}) == 50
-    check(feed, sg.abs(a @ (b.T if turned else b)) + 1)
+@pytest.mark.parametrize("count, parts", [(768, 3), (50, 1), ("n", 1)])
+def test_a_vector_times_a_matrix_is_shared_by_runs_of_columns(count: int | str, parts: int, dtype: str) -> None:
+    size = 40 if isinstance(count, str) else count
+    row, column = sg.placeholder("row", (1, 33), dtype), sg.placeholder("column", (33, 1), dtype)
+    b = sg.placeholder("b", (33, count), dtype)
+    feed = {row: values(1, 33, dtype=dtype), column: values(33, 1, dtype=dtype), b: values(33, size, dtype=dtype)}
+    for y in (row @ b, b.T @ column, sg.abs(row @ b) + 1):
+        step = check(feed, y)
+        assert evaluate_size(step.program.steps[0].extent, {"n": size}) == parts
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int64"])
+def test_a_row_times_columns_that_lie_along_k_is_shared_by_columns(dtype: str) -> None:
+    a, b = sg.placeholder("a", (1, "k"), dtype), sg.placeholder("b", (50, "k"), dtype)
+    step = check({a: values(1, 33, dtype=dtype), b: values(50, 33, dtype=dtype)}, a @ b.T)
+    assert step.program.steps[0].extent == 50
