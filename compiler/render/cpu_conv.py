@@ -184,7 +184,7 @@ def render_conv(dtype: str, target: Target) -> tuple[str, str]:
     name = f"conv_{dtype}"
     return name, _head(name, dtype, "x w y", "multiply_windows") + f"""\
     block = local_{dtype}({BLOCK_BYTES // FLOATS[dtype]})
-    edge = local_{dtype}({PANEL * tiles.vectors * tiles.lanes})
+    edge = local_{dtype}({(PANEL * tiles.vectors + 1) * tiles.lanes})     # it is read by vectors, from any place on
     for item in range(start, stop):
         band = item // column_blocks
         image = band // row_blocks
