@@ -76,11 +76,15 @@ def {name}(args, start, stop):
         rows = min(m - row, stop - start)
         far = item // inner
         near = item - far * inner
+        runs = 1
+        if m == 1 and n > 1 and a_inner == 0 and b_inner == n and b_col == 1 and c_inner == n:
+            # a vector times runs of columns that follow each other
+            runs = min(inner - near, stop - start)
         multiply_rows({tiles.lanes}, {tiles.vectors}, {tiles.rows}, {tiles.narrow_rows}, {DEPTH}, {DIRECT_ROWS},
                       shift(a, far * a_outer + near * a_inner + row * a_row), shift(b, far * b_outer + near * b_inner),
                       shift(c, far * c_outer + near * c_inner + row * c_row),
-                      packed, edge, a_row, a_col, b_row, b_col, c_row, rows, m, n, k)
-        start += rows
+                      packed, edge, a_row, a_col, b_row, b_col, c_row, rows, m, n * runs, k)
+        start += rows * runs
 """
 
 

@@ -144,6 +144,17 @@ def test_vectors(shape: tuple[int, int, int], right: str, left: str, dtype: str)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
+def test_runs_of_columns_are_read_together(dtype: str) -> None:
+    """A vector times a matrix as a batch of runs of its columns: one product, the same bits for every cut."""
+    a, b = matrix((1, 1, 70), dtype)[0], matrix((1, 70, 5 * 40), dtype, seed=1)[0]
+    runs = b.reshape(70, 5, 40).transpose(1, 0, 2)
+    whole = multiply(np.broadcast_to(a, (5, 1, 70)), runs)
+    assert_product(whole.reshape(1, 1, 200), a[None], b[None])
+    for cuts in ((1, 2, 3, 4), (2,), (3, 4)):
+        assert multiply(np.broadcast_to(a, (5, 1, 70)), runs, cuts).tobytes() == whole.tobytes()
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
 def test_special_values_stay_in_their_row_and_column(dtype: str) -> None:
     a, b = matrix((1, 20, 30), dtype), matrix((1, 30, 50), dtype, seed=1)
     plain = multiply(a, b)
