@@ -62,8 +62,8 @@ from .cpu_text import (
 )
 
 BLOCK = 512
-UNROLLED, VECTORISED = 8, 128
-"""Loops of up to so many elements are better unrolled, and from so many on LLVM vectorises them first."""
+UNROLLED_WIDE, VECTORISED = 7, 128
+"""Loops of up to so many elements of 8 bytes are better unrolled, and from so many on LLVM vectorises them first."""
 
 STRIP = 64
 """What a vector loop takes at a time. The elements left over are a block of their own: added one by one to the sum of
@@ -97,6 +97,8 @@ def _parameters(writer: Writer, parameters: Sequence[Parameter], table: str, fir
 def _render_single(writer: Writer, section: Section, lanes: str) -> None:
     _parameters(writer, section.parameters, "args")
     _statements(writer, section.prelude)
+    if any(isinstance(each, Pointer) and each.dtype == "float64" for each in section.parameters):
+        writer.unrolled = UNROLLED_WIDE
     if lanes == "parallel":
         (render_folded if is_folded(section) else render_lanes)(writer, section)
         return
@@ -193,7 +195,7 @@ def _statement(writer: Writer, statement: Statement) -> None:
         case Store(pointer, index, expr):
             writer.line(f"{pointer}[{index}] = {expr}")
         case Map(index, extent, inner, order):
-            writer.line(f"for {index} in {_range(extent, order)}:")
+            writer.line(f"for {index} in {_range(writer, extent, order)}:")
             with writer:
                 _statements(writer, inner)
         case Reduce():
@@ -208,15 +210,15 @@ def _statement(writer: Writer, statement: Statement) -> None:
             pass  # a kernel call runs on one thread
 
 
-def _range(extent: str, order: str) -> str:
-    extent = _kept_loop(extent)
+def _range(writer: Writer, extent: str, order: str) -> str:
+    extent = _kept_loop(writer, extent)
     return f"range({extent} - 1, -1, -1)" if order == "backward" else f"range({extent})"
 
 
 def _render_scan(writer: Writer, scan: Scan) -> None:
     for carry in scan.carries:
         writer.line(f"{carry.name} = {carry.init}")
-    writer.line(f"for {scan.index} in {_range(scan.extent, scan.order)}:")
+    writer.line(f"for {scan.index} in {_range(writer, scan.extent, scan.order)}:")
     with writer:
         _statements(writer, scan.body)
         for carry in scan.carries:
@@ -228,10 +230,10 @@ def _render_scan(writer: Writer, scan: Scan) -> None:
 
 # Reductions along a row.
 
-def _kept_loop(extent: str) -> str:
+def _kept_loop(writer: Writer, extent: str) -> str:
     """The extent of a loop along a row, so that LLVM leaves it a loop: it turns short ones of known length into a line
     of statements before it looks for what vectorises, and then there is nothing."""
-    return f"opaque({extent})" if extent.isdigit() and UNROLLED < int(extent) < VECTORISED else extent
+    return f"opaque({extent})" if extent.isdigit() and writer.unrolled < int(extent) < VECTORISED else extent
 
 
 def _is_one_block(extent: str) -> bool:
@@ -244,7 +246,7 @@ def _render_reduce(writer: Writer, reduce: Reduce, ahead: Mapping[str, int] = Ma
     compensated = any(is_compensated(result) for result in reduce.results)
     index, extent = reduce.loops[-1]
     blocked = compensated and not (len(reduce.loops) == 1 and _is_one_block(extent) and reduce.window is None)
-    begin, extent = write_window(writer, reduce) if reduce.window is not None else ("0", _kept_loop(extent))
+    begin, extent = write_window(writer, reduce) if reduce.window is not None else ("0", _kept_loop(writer, extent))
     if blocked and not extent.isidentifier() and not extent.isdigit():
         writer.line(f"{index}_size = {extent}")
         extent = f"{index}_size"

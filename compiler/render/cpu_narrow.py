@@ -28,8 +28,8 @@ SHORT, MOST_RAGGED = 8, 48
 MOST_ROWS, FEWEST_ROWS, VECTOR = 64, 16, 16
 TILE_BYTES = 32 * 1024
 FLAT = "element"
-SHUFFLED = (4, 8)
-"""Lengths of rows that LLVM loads as they lie and then turns."""
+SHUFFLED, TURNED_BYTES = (4, 8), 32
+"""Lengths of rows that LLVM loads as they lie and then turns, of no more bytes than that."""
 """Rows of a tile: as many as half of a first cache holds. Lanes are computed by whole vectors, also the last ones."""
 
 Key = tuple[str, tuple[tuple[str, ...], ...]]
@@ -65,7 +65,8 @@ def is_narrow(section: Section) -> bool:
 def _is_ragged(section: Section, length: int) -> bool:
     """Do loops over so few elements, or over those beyond whole vectors, cost more than the copies?"""
     reductions = [each for each in section.body if isinstance(each, Reduce)]
-    if length <= SHORT:
+    itemsize = max(np.dtype(each.dtype).itemsize for each in section.parameters if isinstance(each, Pointer))
+    if length <= SHORT and length * itemsize <= TURNED_BYTES:
         return len(reductions) > 1 or (bool(reductions) and any(
             written(each.body) for each in section.body if isinstance(each, Map | Reduce)))
     extremes = any(result.op in ("max", "min") for each in reductions for result in each.results)
@@ -181,7 +182,8 @@ def _on_tiles(body: Sequence[Statement], tiles: dict[Key, _Tile], place: str) ->
 
 def _is_gapless(tile: _Tile, axis: str, loop: tuple[str, str]) -> bool:
     """Does each row follow the one before it in memory, and is it of a length at which vectors would be gathered?"""
-    if int(loop[1]) in SHUFFLED:
+    length = int(loop[1])
+    if length in SHUFFLED and length * np.dtype(tile.dtype).itemsize <= TURNED_BYTES:
         return False
     steps = linear(tile.index, axis).coefficient, linear(tile.index, loop[0]).coefficient
     return steps == (int(loop[1]), 1)

@@ -41,7 +41,10 @@ def header(text: str, language: str = LANGUAGE) -> str:
 
 
 class Writer:
-    """Lines with indentation; ``with writer:`` is one level deeper."""
+    """Lines with indentation; ``with writer:`` is one level deeper. `unrolled`: loops of so many turns may be written
+    with their length, for LLVM to make a line of statements of them."""
+
+    unrolled = 8
 
     def __init__(self) -> None:
         self.lines: list[str] = []
