@@ -234,7 +234,9 @@ def test_loops_vectorise_and_chunks_do_not_matter(name: str) -> None:
     step = next(each for each in program.steps if each.stage != "commit")
     text = program.kernels[step.kernel].text
     kernel = compile_kernel(text)
-    assert kernel.calls() == []
+    assert kernel.libm_calls() == set()
+    whole_registers = re.search(r"call <\d+ x (float|double)> @staticgraph_\w+_v\d+", kernel.llvm)
+    assert kernel.calls() == [] or ("normal" in name and whole_registers), "functions of angles have a rare branch"
     assert re.search(r"mul (nuw |nsw )*<\d+ x i64>", kernel.llvm), "words are made in vector registers"
     if dtype == "float32":
         assert "double" not in kernel.llvm
