@@ -156,7 +156,12 @@ def _grow(works: Sequence[Work], first: int, near: Sequence[int]) -> tuple[Run, 
 
 
 def _rows_of(works: Sequence[Work], first: int, near: Sequence[int]) -> Size | None:
-    """The rows of the first product that a chain from this step would have."""
+    """The rows of the first product that a chain from this step would have; where there is no row there is no chain."""
+    rows = _product_rows(works, first, near)
+    return None if rows == 0 else rows
+
+
+def _product_rows(works: Sequence[Work], first: int, near: Sequence[int]) -> Size | None:
     head = works[first]
     if head.rows is None or head.rows.extents == () or head.reports:
         return None

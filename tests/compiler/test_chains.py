@@ -84,6 +84,15 @@ def test_what_needs_other_rows_stays_outside() -> None:
         assert chain_names(sg.compile([x], y)) == []
 
 
+def test_without_a_row_there_is_no_chain() -> None:
+    x, w, b = sg.placeholder("x", (0, 5)), sg.variable(values(5, 4)), sg.variable(values(4))
+    loss = sg.sum(sg.square(sg.nn.softmax(sg.nn.relu(x @ w + b))))
+    step = sg.compile([x], [loss, *sg.grad(loss, [x, w])])
+    assert not step.program.chains
+    for value, shape in zip(step(values(0, 5)), ((), (0, 5), (5, 4)), strict=True):
+        np.testing.assert_array_equal(value, np.zeros(shape, "float32"))
+
+
 def test_no_chain_has_more_than_some_products() -> None:
     x, w = sg.placeholder("x", ("n", 12)), sg.variable(values(12, 12))
     y = x
