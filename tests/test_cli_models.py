@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from staticgraph.bench.own import contest_of_model
+from staticgraph.bench.cases import FLOAT64_GAIN
+from staticgraph.bench.own import TOLERANCE, contest_of_model
 from staticgraph.cli import main
 from staticgraph.cli.inputs import inputs_of
 from staticgraph.cli.models import CommandError, find_model
@@ -36,6 +37,11 @@ def root_inputs(sizes):
     return {"x": np.full((5, 3), 4.0, "float32")}
 root_peers = {"numpy": np.sqrt, "off": lambda x: np.sqrt(x) + 1, "broken": lambda x: 1 / 0}
 hidden = [sg.compile([x], x + 1)]
+print("a file that prints")
+mean = sg.mean(x)
+mean_inputs = lambda sizes: {"x": sizes["rows"]}
+widened = sg.astype(mean, "float64")
+exact = sg.sum(sg.astype(keep, "float64"))
 unknown = None
 """
 
@@ -95,6 +101,17 @@ def test_inputs_of_the_file_decide_the_sizes(folder: Path) -> None:
     model = find_model(f"{folder}/plain.py:root")
     inputs, sizes = inputs_of(model, specs(model), {}, {})
     assert sizes == {"n": 5} and inputs["x"][0, 0] == 4
+
+
+def test_what_the_file_raises_for_inputs_is_a_message(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["profile", f"{folder}/plain.py:mean", "--no-peak"]) == 2
+    assert "mean_inputs failed: KeyError: 'rows' (plain.py:" in capsys.readouterr().err
+
+
+def test_what_the_file_prints_is_no_part_of_the_output(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["profile", f"{folder}/plain.py:root", "--no-peak", "--json"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["sizes"] == {"n": 5} and told.err == "a file that prints\n"
 
 
 def test_profile_is_a_table_with_lines(folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -185,6 +202,10 @@ def test_bench_of_a_model_checks_it_and_times_the_users_functions(folder: Path) 
     assert (contest.name, contest.label, contest.inputs["x"].shape) == ("root", "n=5", (5, 3))
     assert contest.expected is not None and contest.expected[0][0, 0] == 2
     assert [name for name, _ in entries] == ["staticgraph", "numpy", "off", "broken"]
+    exact, _ = contest_of_model(f"{folder}/plain.py:exact", {}, {})
+    assert (exact.dtype, exact.tolerance) == ("float64", TOLERANCE * FLOAT64_GAIN)
+    widened, _ = contest_of_model(f"{folder}/plain.py:widened", {}, {})
+    assert (widened.dtype, widened.tolerance) == ("float64", TOLERANCE)
     training, _ = contest_of_model(f"{folder}/training.py:step", {"batch": 7}, {"t": 4})
     assert len(training.expected or ()) == 2 and len(training.state) == 1 and training.flops > 0
 

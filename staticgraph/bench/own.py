@@ -18,6 +18,7 @@ import staticgraph as sg
 from ..api import advancing, flatten_outputs
 from ..cli.inputs import inputs_of
 from ..cli.models import CommandError, Model, find_model
+from ..tensor import toposort
 from ..types import evaluate_size
 from .cases import FLOAT64_GAIN, Array
 from .contest import Contest, Entry
@@ -38,11 +39,12 @@ def contest_of_model(text: str, sizes: Mapping[str, int], below: Mapping[str, in
     variables, expected = _meaning(model, inputs) if model.is_known else ([], None)
     state = {f"{number} {node.name}": np.asarray(node.value) for number, node in enumerate(variables)}
     wide = any(spec.dtype == "float64" for spec in program.outputs)
+    exact = wide and not _has_narrow_floats(model)
     flops = sum(evaluate_size(program.notes[step.note].flops, known) for step in program.steps)
     contest = Contest(
         SUITE, model.name, text, ", ".join(f"{name}={size}" for name, size in known.items()) or "fixed sizes", known,
         "float64" if wide else "float32", inputs, state, expected, flops,
-        TOLERANCE * (FLOAT64_GAIN if wide else 1.0))
+        TOLERANCE * (FLOAT64_GAIN if exact else 1.0))
     arrays = tuple(inputs.values())
     first = dict(zip(variables, state.values()))
     ours: Entry = ("staticgraph", lambda: contestant(_flat(partial(executable, *arrays)), executable, first))
@@ -59,9 +61,17 @@ def _meaning(model: Model, inputs: Mapping[str, Array]) -> tuple[list[sg.Tensor]
     expected = list(sg.evaluate(graph, {node: inputs[str(node.name)] for node in model.inputs}))
     for number, each in enumerate(expected[:len(outputs)]):
         if each.dtype.kind == "f" and not np.isfinite(each).all():
+            if model.beside("inputs") is not None:
+                raise CommandError(f"result {number} of {model.name} is not finite for {model.name}_inputs of the file")
             raise CommandError(f"result {number} of {model.name} is not finite for inputs that were made up: say "
                                f"better ones in the file, as {model.name}_inputs = {{name: array}}")
     return list(updates), expected
+
+
+def _has_narrow_floats(model: Model) -> bool:
+    """Whether anything is computed in less than float64: a float64 result is then no more accurate than that."""
+    graph = [*flatten_outputs(model.outputs)[0], *model.updates.values()] if model.is_known else []
+    return any(node.dtype.kind == "f" and node.dtype.itemsize < 8 for node in toposort(graph))
 
 
 def _peers(model: Model, arrays: Sequence[Array]) -> list[Entry]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..types import Dim, evaluate_size, size_symbols
-from .models import CommandError, Model
+from .models import CommandError, Model, telling_failures
 
 SIZE = 64
 BELOW = 2
@@ -44,7 +44,8 @@ def _refuse_strangers(named: Mapping[str, Any], known: set[str], what: str) -> N
 def _given(model: Model, sizes: Mapping[str, int]) -> dict[str, np.ndarray[Any, Any]]:
     found = model.beside("inputs")
     if callable(found):
-        found = found(sizes)
+        with telling_failures(f"{model.name}_inputs"):
+            found = found(sizes)
     if found is None:
         return {}
     if not isinstance(found, Mapping):

@@ -11,7 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
@@ -71,7 +71,10 @@ def split_model(text: str) -> tuple[Path, str]:
 
 
 def load_model(path: Path) -> ModuleType:
-    """Run a user's file as a module of its own name, with its folder on the import path, as Python does for scripts."""
+    """Run a user's file as a module of its own name, with its folder on the import path, as Python does for scripts.
+
+    What it prints goes to standard error: the output belongs to the command, whose JSON may be read by a machine.
+    """
     folder = str(path.absolute().parent)
     loader = SourceFileLoader(path.stem, str(path.absolute()))
     spec = spec_from_loader(path.stem, loader)
@@ -80,16 +83,24 @@ def load_model(path: Path) -> ModuleType:
     sys.path.insert(0, folder)
     sys.modules.setdefault(path.stem, module)     # dataclasses look their module up; a taken name stays taken
     try:
-        loader.exec_module(module)
-    except StaticGraphError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise CommandError(f"'{path}' failed: {_short(error)}") from error
+        with redirect_stdout(sys.stderr), telling_failures(f"'{path}'"):
+            loader.exec_module(module)
     finally:
         if sys.modules.get(path.stem) is module:
             del sys.modules[path.stem]
         sys.path.remove(folder)
     return module
+
+
+@contextmanager
+def telling_failures(what: str) -> Iterator[None]:
+    """Run code of the user's; what it raises becomes a message, unless it is one already."""
+    try:
+        yield
+    except (StaticGraphError, CommandError):
+        raise
+    except (Exception, SystemExit) as error:
+        raise CommandError(f"{what} failed: {_short(error)}") from error
 
 
 def _short(error: BaseException) -> str:
