@@ -176,9 +176,9 @@ def texts_of(verdict: Verdict) -> tuple[str, str]:
 
 def notes(record: Record) -> Iterable[str]:
     """Who took no part where, and why."""
+    yield from dict.fromkeys(f"{peer} is left out: {reason}" for run in record["runs"]
+                             for peer, reason in run["skipped"].items())
     for run in record["runs"]:
-        for peer, reason in run["skipped"].items():
-            yield f"{peer} is left out: {reason}"
         reasons: dict[tuple[str, str], list[str]] = {}
         for case in run["cases"]:
             for peer, reason in (*case["wrong"].items(), *case["absent"].items()):

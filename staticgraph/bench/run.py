@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--threads", type=_counts, default=(1,), metavar="N[,M]",
         help="threads and cores for everybody (default 1); several are measured one after the other")
     add("--clock", choices=tuple(CLOCKS), default="wall", help="wall time, or processor time for a busy machine")
-    add("--rounds", type=int, default=0, metavar="N", help="samples of each contestant (default 25; less when slow)")
+    add("--rounds", type=_count, default=0, metavar="N", help="samples of each contestant (default 25; less when slow)")
     add("--times", action="store_true", help="also a table of the times of all contestants")
     add("--json", metavar="FILE", help="write everything that was measured to a file")
     add("--html", metavar="FILE", help="write the report as one page with plots, which needs nothing else")
@@ -109,11 +109,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number above 0")
+    return int(text)
+
+
 def _counts(text: str) -> tuple[int, ...]:
-    counts = tuple(int(each) for each in text.split(","))
-    if min(counts) < 1:
-        raise ValueError(text)
-    return counts
+    return tuple(map(_count, text.split(",")))
 
 
 def _settle(options: argparse.Namespace, peers: Sequence[Peer]) -> tuple[tuple[str, ...], Any]:
@@ -138,6 +141,8 @@ def _settle(options: argparse.Namespace, peers: Sequence[Peer]) -> tuple[tuple[s
         place = getattr(options, option)
         if place and not Path(place).absolute().parent.is_dir():
             raise _Wrong(f"cannot write '{place}': there is no folder '{Path(place).parent}'")
+        if place and Path(place).is_dir():
+            raise _Wrong(f"cannot write '{place}': it is a folder")
     return cases, _old_record(options.compare) if options.compare else None
 
 
@@ -146,7 +151,7 @@ def _old_record(place: str) -> dict[str, Any]:
         old: dict[str, Any] = json.loads(Path(place).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise _Wrong(f"cannot read '{place}': {error}") from None
-    if not isinstance(old, dict) or old.get("version") != VERSION:
+    if not isinstance(old, dict) or old.get("version") != VERSION or not {"runs", "compile"} <= set(old):
         raise _Wrong(f"'{place}' is not a record of this version of the benchmark: measure it again with --json")
     return old
 
@@ -197,21 +202,32 @@ def _in_worker(plan: Plan, peers: Sequence[Peer]) -> dict[str, Any] | int:
 
 def _tell(options: argparse.Namespace, record: dict[str, Any], old: dict[str, Any] | None) -> int:
     """Print and write everything; the exit status."""
-    from ..viz.export import write_whole
-
     print(report(record, times=options.times), end="")
-    if options.json:
-        write_whole(Path(options.json), json.dumps(record, indent=1) + "\n")
-    if options.html:
-        from .page import page
-
-        write_whole(Path(options.html), page(record))
-    status = 1 if _ours_failed(record) else 0
+    written = _write(options, record)
+    status = 1 if _ours_failed(record) or not written else 0
     if old is not None:
         text, slower = comparison(old, record)
         print("\n" + text, end="")
         status = status or (SLOWER if slower else 0)
     return status
+
+
+def _write(options: argparse.Namespace, record: dict[str, Any]) -> bool:
+    """The files that were asked for; whether all of them could be written. One that cannot does not stop the others."""
+    from ..viz.export import write_whole
+    from .page import page
+
+    wanted = {options.json: json.dumps(record, indent=1) + "\n"} if options.json else {}
+    if options.html:
+        wanted[options.html] = page(record)
+    done = True
+    for place, text in wanted.items():
+        try:
+            write_whole(Path(place), text)
+        except OSError as error:
+            print(f"bench: cannot write '{place}': {error.strerror}", file=sys.stderr)
+            done = False
+    return done
 
 
 def _ours_failed(record: dict[str, Any]) -> bool:

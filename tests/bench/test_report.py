@@ -71,6 +71,7 @@ def test_each_number_of_threads_is_a_run_of_its_own() -> None:
     both = {**RECORD, "runs": [RUN, {**RUN, "threads": 2}]}
     text = report(both)
     assert "\none thread: copies" in text and "\n2 threads: copies" in text
+    assert text.count("torch is left out") == 1
     assert text.split("figures: ")[1].startswith("2 of 2 reached")
 
 

@@ -62,6 +62,7 @@ def test_listing_names_all_suites_cases_and_peers(capsys: pytest.CaptureFixture[
     (["--json", "no/such/folder/a.json"], "there is no folder"),
     (["--compare", "none.json"], "cannot read 'none.json'"),
     (["rows", "a.py:b"], "a model is timed alone"),
+    (["--html", "."], "cannot write '.': it is a folder"),
 ])
 def test_unknown_names_are_refused(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run.main(arguments) == 2
@@ -85,10 +86,36 @@ def test_a_page_and_a_comparison_are_written(monkeypatch: pytest.MonkeyPatch, tm
     old.write_text(json.dumps(slowed(1.5)))
     assert run.main(["dispatch", "--compare", str(old)]) == 0
     monkeypatch.setattr(run, "_measure", lambda *given: changed(contestants={}, wrong={"staticgraph": "off"}))
-    assert run.main(["dispatch", "--compare", str(old)]) == 1
+    page.unlink()
+    assert run.main(["dispatch", "--html", str(page), "--compare", str(old)]) == 1 and page.exists()
     old.write_text("{}")
     assert run.main(["dispatch", "--compare", str(old)]) == 2
     assert "is not a record of this version" in capsys.readouterr().err
+    old.write_text(json.dumps({"version": run.VERSION}))
+    assert run.main(["dispatch", "--compare", str(old)]) == 2
+
+
+def test_a_file_that_cannot_be_written_does_not_lose_the_report(
+        monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The folder goes while it is measured: the report is printed, the other file written, and the command fails."""
+    gone, page = tmp_path / "gone" / "new.json", tmp_path / "report.html"
+    gone.parent.mkdir()
+
+    def measure(*given: object) -> object:
+        gone.parent.rmdir()
+        return RECORD
+
+    monkeypatch.setattr(run, "_measure", measure)
+    assert run.main(["dispatch", "--json", str(gone), "--html", str(page)]) == 1
+    told = capsys.readouterr()
+    assert f"bench: cannot write '{gone}'" in told.err and "the time of staticgraph" in told.out and page.exists()
+
+
+@pytest.mark.parametrize("arguments", [["--rounds", "-1"], ["--rounds", "0"], ["--threads", "0"], ["--threads", "1,x"]])
+def test_counts_are_above_0(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run.main(arguments)
+    assert stopped.value.code == 2 and "is no number above 0" in capsys.readouterr().err
 
 
 def test_plans_are_small_when_quick() -> None:
