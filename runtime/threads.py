@@ -85,7 +85,8 @@ STACK_BYTES = 8 * 2**20
 
 
 class Pool:
-    """Workers 1, 2, ... of a process; number 0 is whoever calls."""
+    """Workers 1, 2, ... of a process; number 0 is whoever calls. They are fewer than wanted, or none, where the system
+    or an interpreter that is about to end starts no more threads."""
 
     def __init__(self, threads: int) -> None:
         self.busy = _busy
@@ -94,12 +95,19 @@ class Pool:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._block))
         self.control = -(-self._block.ctypes.data // 64) * 64
         self._work = load_worker()
-        self._gates = [threading.Lock() for _ in range(threads - 1)]
+        self._gates: list[threading.Lock] = []
         usual = threading.stack_size(STACK_BYTES)
-        for number, gate in enumerate(self._gates, 1):
-            gate.acquire()
-            threading.Thread(target=self._serve, args=(number, gate), name=f"staticgraph-{number}", daemon=True).start()
-        threading.stack_size(usual)
+        try:
+            for number in range(1, threads):
+                gate = threading.Lock()
+                gate.acquire()
+                threading.Thread(target=self._serve, args=(number, gate), name=f"staticgraph-{number}",
+                                 daemon=True).start()
+                self._gates.append(gate)
+        except RuntimeError:     # no more threads are to be had; chunks are shared by those that there are
+            pass
+        finally:
+            threading.stack_size(usual)
 
     def wake(self) -> None:
         """Call the workers; only who holds `busy` may."""

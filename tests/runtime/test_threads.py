@@ -245,6 +245,29 @@ def test_an_executable_with_threads_of_its_own(monkeypatch: pytest.MonkeyPatch) 
     assert 1 not in threads._others and threads.pool_of(1) is None
 
 
+@pytest.mark.parametrize("granted", [0, 2])
+def test_a_system_that_starts_no_more_threads(granted: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    start, started = threading.Thread.start, []
+
+    def refuse(thread: threading.Thread) -> None:
+        if len(started) == granted:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    usual = threading.stack_size()
+    with monkeypatch.context() as scarce:
+        scarce.setattr(threading.Thread, "start", refuse)
+        few = threads.Pool(4)
+    assert len(started) == granted and threading.stack_size() == usual
+    monkeypatch.setattr(executable_module, "thread_count", lambda: 4)
+    monkeypatch.setattr(executable_module, "pool", lambda: few)
+    monkeypatch.setattr(threads, "CHUNK_WORK", 64)
+    x = np.arange(100_000, dtype="float32")
+    executable = load(chain_program(3))
+    assert all(np.array_equal(executable(x), x + 3) for _ in range(3))
+
+
 def test_the_process_may_end_right_after_a_call() -> None:
     """Workers are still looking for chunks then; they are neither waited for nor do they touch freed memory."""
     code = """if True:
