@@ -55,6 +55,7 @@ class CpuExecutable(Executable):
         if recent is None or kwargs:
             return self._call(args, kwargs)
         done: Any = None
+        results: list[Array] = []
         locks, held = self._locks, 0
         try:
             for lock in locks:
@@ -74,7 +75,10 @@ class CpuExecutable(Executable):
             while held:
                 held -= 1
                 locks[held].release()
-        return self._pack(results) if done is True else self._call(args, kwargs)
+        if done is True:
+            return self._pack(results)
+        del results     # so that the ordinary way may take them
+        return self._call(args, kwargs)
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Any call, with conversions, messages and new shapes."""

@@ -33,6 +33,17 @@ def test_dropped_memory_serves_again() -> None:
     assert address(result) == first and (result == 6).all()
 
 
+def test_inputs_that_are_converted_cost_no_second_result() -> None:
+    double = doubling()
+    given = np.ones(2 * N, "float32")[::2]
+    places = set()
+    for _ in range(4):
+        result = double(given)
+        places.add(address(result))
+        del result
+    assert len(places) == 1
+
+
 @pytest.mark.parametrize("keep", [lambda array: array, lambda array: array[3:7], memoryview, lambda array: array.T,
                                   lambda array: {"a": [array]}])
 def test_held_memory_is_left_alone(keep: Any) -> None:
