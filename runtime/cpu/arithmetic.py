@@ -1,7 +1,8 @@
 """What Python's operators and casts mean in a kernel: Numba's rules for numbers, as LLVM instructions.
 
-Integers, and bools among them, are widened to 64 bits and stay signed or unsigned; a float32 stays one among its own
-kind, and anything else with a float is float64. What mixes signs or would need a rule that no kernel uses is `Beyond`.
+Beside another number integers, and bools among them, are widened to 64 bits and stay signed or unsigned; a float32
+stays one among its own kind, and anything else with a float is float64. What mixes signs or would need a rule that no
+kernel uses is `Beyond`.
 Signed sums, differences and products must not overflow (they are indices; values have functions that wrap around),
 divisions follow NumPy's error model.
 """
@@ -238,8 +239,7 @@ def _compared_kind(left: Typed, right: Typed) -> Any:
 def invert(builder: Any, value: Typed) -> Typed:
     if not isinstance(value.kind, types.Integer):
         raise Beyond(f"~ of {value.kind}")
-    kind = common_kind(value.kind, value.kind)
-    return Typed(kind, builder.not_(cast(builder, value, kind).raw))
+    return Typed(value.kind, builder.not_(value.raw))
 
 
 def negate(builder: Any, value: Typed) -> Typed:
@@ -247,7 +247,7 @@ def negate(builder: Any, value: Typed) -> Typed:
         return constant(-value.literal)     # type: ignore[operator]
     if value.kind in FLOATS:
         return Typed(value.kind, builder.fsub(ir.Constant(value.raw.type, -0.0), value.raw))
-    if isinstance(value.kind, types.Integer) and value.kind.signed:     # the one operator that does not widen
+    if isinstance(value.kind, types.Integer):     # not widened, like ~
         return Typed(value.kind, builder.neg(value.raw))
     raise Beyond(f"- of {value.kind}")
 

@@ -42,11 +42,12 @@ FLOAT = ("a + b", "a - b", "a * b", "a / b", "-a", "a + 1", "2 * b", "a + 0.5", 
 EITHER = ("a < b", "a <= b", "a > b", "a >= b", "a == b", "a != b", "a < b < 3", "not a < b", "a < b and b < 2",
           "a < b or b == a or a > 5", "a if a > b else b", "not (a < 2 or not b > 1)")
 TYPES = {"int64": INTEGER + EITHER, "float32": FLOAT + EITHER, "float64": FLOAT + EITHER, "int8": INTEGER + EITHER,
-         "uint64": ("a + b", "a * b", "a & b", "a > 3", "a == b", "~a", "uint64(a)")}
+         "uint64": ("a + b", "a * b", "a & b", "a > 3", "a == b", "~a", "-a", "uint64(a)"),
+         "uint8": ("a + b", "a * b", "-a", "-a > 3", "~a")}
 VALUES = {"int64": [0, 1, -1, 2, -7, 7, 13, -100, 2**40],
           "float32": [0.0, -0.0, 1.5, -2.25, 3.0, np.nan, np.inf, 1e-40],
           "float64": [0.0, -0.0, 1.5, -2.25, 3.0, np.nan, -np.inf, 5e-324], "int8": [0, 1, -1, 5, -128, 127],
-          "uint64": [0, 1, 3, 2**63, 2**64 - 1]}
+          "uint64": [0, 1, 3, 2**63, 2**64 - 1], "uint8": [0, 1, 3, 128, 255]}
 
 
 def run(name: str, text: str, arrays: list[Any], stop: int) -> None:
