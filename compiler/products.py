@@ -109,8 +109,7 @@ def _turned(strides: Sequence[Size]) -> tuple[Size, ...]:
 
 def _by_runs(row: Matrices) -> Matrices:
     """A row times a matrix, as a batch of such products for runs of its columns if their number is known."""
-    width = row.n
-    if isinstance(row.n, int):
+    if isinstance(row.n, int) and row.n:
         width = next((run for run in RUNS if row.n % run == 0 and row.n > run), row.n)
         return replace(row, sizes=(row.n // width,), n=width, a=(0, *row.a), b=(width, *row.b), c=(width, *row.c))
     return row

@@ -101,6 +101,12 @@ def test_a_vector_times_a_matrix_is_shared_by_runs_of_columns(count: int | str, 
         assert evaluate_size(step.program.steps[0].extent, {"n": size}) == parts
 
 
+@pytest.mark.parametrize("a, b", [((5,), (5, 0)), ((1, 5), (5, 0)), ((0, 5), (5,)), ((0, 5), (5, 1)), ((0,), (0, 4))])
+def test_a_vector_times_a_matrix_with_a_size_of_zero(a: tuple[int, ...], b: tuple[int, ...]) -> None:
+    x, y = sg.placeholder("x", a), sg.placeholder("y", b)
+    check({x: values(*a), y: values(*b)}, x @ y)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "int64"])
 def test_a_row_times_columns_that_lie_along_k_is_shared_by_columns(dtype: str) -> None:
     a, b = sg.placeholder("a", (1, "k"), dtype), sg.placeholder("b", (50, "k"), dtype)
