@@ -131,7 +131,7 @@ def hypot(x: Value, y: Value) -> Value:
     larger = select(wide > tall, wide, tall)
     middle = (BIAS[x.bits] + 1) // 2
     shrink = select(larger > 2.0**middle, x.constant(2.0**-middle), 1.0)
-    grow = 2.0 ** (middle + 16)
+    grow = 2.0 ** (middle * 5 // 4)     # the square of the smallest number must not vanish
     factor = select(larger < 2.0 ** -(middle - 20), grow, shrink)
     undo = select(larger > 2.0**middle, x.constant(2.0**middle), 1.0)
     undo = select(larger < 2.0 ** -(middle - 20), 1.0 / grow, undo)

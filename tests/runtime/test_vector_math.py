@@ -183,6 +183,15 @@ def test_special_pairs(name: str, reference: np.ufunc, dtype: str) -> None:
     np.testing.assert_array_equal(np.signbit(got)[known], np.signbit(want)[known])
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_hypot_of_the_smallest_numbers(dtype: str) -> None:
+    tiny = np.finfo(dtype).smallest_subnormal
+    counts = np.array([0, 1, 3, 4, 100, 513, 10**5], dtype)
+    x, y = (each.ravel() * tiny for each in np.meshgrid(counts, counts))
+    want = [mpmath.hypot(float(a), float(b)) for a, b in zip(x, y)]
+    assert worst_error(apply("hypot(a, b)", [x, y], dtype, ["hypot"]), want) <= 1
+
+
 def nearest_to_quarter_turns(dtype: str) -> np.ndarray:
     """Arguments that lie exceptionally close to multiples of pi/2, by continued fractions of pi * 2**-e."""
     digits, found = np.finfo(dtype).nmant + 1, []
