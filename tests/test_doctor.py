@@ -118,6 +118,21 @@ def test_json_instead_of_text(capsys: pytest.CaptureFixture[str], monkeypatch: p
     assert json.loads(capsys.readouterr().out)["cuda_usable"] is True
 
 
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["--samples", "5"], "--samples belongs to --math"),
+    (["--only", "suite"], "--only, --quick and --rehearse belong to --gpu-check"),
+    (["--rehearse"], "belong to --gpu-check"),
+    (["--math", "--gpu-check"], "two checks"),
+    (["--math", "exp", "--json", "no/such/folder/a.json"], "there is no folder"),
+    (["--json", "."], "it is a folder"),
+])
+def test_mistakes_are_refused_before_anything_runs(arguments: list[str], message: str,
+                                                   capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", *arguments]) == 2
+    told = capsys.readouterr()
+    assert message in told.err and not told.out
+
+
 @pytest.mark.parametrize(("found", "arguments", "status"), [
     (GOOD, [], 0), (GOOD, ["--require-cuda"], 0),
     (changed(**NO_GPU), [], 0), (changed(**NO_GPU), ["--require-cuda"], 1),

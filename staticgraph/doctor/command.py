@@ -1,10 +1,13 @@
-"""``staticgraph doctor``: options in, text or JSON out. Exit status: 0 all is well; 1 something is not."""
+"""``staticgraph doctor``: options in, text or JSON out. Exit status: 0 all is well; 1 something is not; 2 the command
+was wrong."""
 
 from __future__ import annotations
 
 import argparse
 import json
 from pathlib import Path
+
+from ..cli.models import CommandError
 
 HELP = """\
 Say what this installation can do and what is missing: versions, CPU, kernel cache, NVIDIA driver, GPUs, CUDA packages.
@@ -32,15 +35,32 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("--rehearse", action="store_true", help="with --gpu-check: without a GPU, on the tests' simulated driver with "
         "tiny sizes; tries the check, says nothing about speed")
     add("--math", nargs="?", const="", metavar="A,B", help="the errors of elementary functions; float64 needs mpmath")
-    add("--samples", type=int, default=2**32, metavar="N", help="with --math: N of all float32, evenly spread")
+    add("--samples", type=int, metavar="N", help="with --math: N of all float32, evenly spread")
     doctor.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; the exit status."""
+    _refuse_mistakes(options)
     if options.math is not None:
         return _math(options)
     return _gpu_check(options) if options.gpu_check else _report(options)
+
+
+def _refuse_mistakes(options: argparse.Namespace) -> None:
+    """What would be ignored, and, before anything that takes minutes, a file that cannot be written."""
+    if options.math is not None and options.gpu_check:
+        raise CommandError("--math and --gpu-check are two checks: run one after the other")
+    if options.samples is not None and options.math is None:
+        raise CommandError("--samples belongs to --math")
+    if not options.gpu_check and (options.only is not None or options.quick or options.rehearse):
+        raise CommandError("--only, --quick and --rehearse belong to --gpu-check")
+    if options.json not in (None, "-"):
+        place = Path(options.json)
+        if not place.absolute().parent.is_dir():
+            raise CommandError(f"cannot write '{place}': there is no folder '{place.parent}'")
+        if place.is_dir():
+            raise CommandError(f"cannot write '{place}': it is a folder")
 
 
 def _math(options: argparse.Namespace) -> int:
@@ -51,12 +71,13 @@ def _math(options: argparse.Namespace) -> int:
 
     names = list(filter(None, options.math.split(",")))
     unknown = [name for name in names if name not in (*UNARY, *BINARY)]
-    if unknown or options.samples < 1:
+    samples = 2**32 if options.samples is None else options.samples
+    if unknown or samples < 1:
         what = f"there is no function {', '.join(unknown)}; functions are {', '.join((*UNARY, *BINARY))}"
         print(f"doctor: {what if unknown else '--samples must be positive'}", file=sys.stderr)
         return 2
     stream = sys.stderr if options.json == "-" else sys.stdout
-    record = check(names, options.samples, lambda text: print(text, file=stream, flush=True))
+    record = check(names, samples, lambda text: print(text, file=stream, flush=True))
     _write(options.json, record)
     return 0 if record["passed"] else 1
 
