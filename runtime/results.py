@@ -3,12 +3,13 @@
 A large new array is fresh memory, and the first touch of each of its pages is a fault: for a kernel that only moves
 memory that costs as much as the kernel. So the large results of a call are remembered, and when the next call of the
 same sizes finds that ours is the only reference left, the caller has dropped the array, and its memory serves again.
-An array that the caller holds, or holds a view of, is never touched.
+An array that the caller holds, even weakly, or holds a view of, is never touched.
 """
 
 from __future__ import annotations
 
 import sys
+import weakref
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,8 @@ class Results:
     def _reuse(self, number: int) -> Array:
         shape, dtype = self._types[number]
         array = self._kept[number]
-        if (array is None or sys.getrefcount(array) > OWN_REFERENCES or array.shape != shape
-                or array.dtype is not dtype or not array.flags.carray or not array.flags.owndata):
+        if (array is None or sys.getrefcount(array) > OWN_REFERENCES or weakref.getweakrefcount(array)
+                or array.shape != shape or array.dtype is not dtype
+                or not array.flags.carray or not array.flags.owndata):
             array = self._kept[number] = np.empty(shape, dtype)
         return array

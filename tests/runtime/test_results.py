@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,15 @@ def test_held_memory_is_left_alone(keep: Any) -> None:
     assert address(second) != place
     values = held["a"][0] if isinstance(held, dict) else np.asarray(held)
     assert (values == 2).all() and (second == 10).all()
+
+
+def test_arrays_that_the_caller_knows_weakly_go_when_it_drops_them() -> None:
+    double, gone = doubling(), []
+    known = double(np.ones(N, "float32"))
+    weakly = weakref.ref(known, gone.append)
+    del known
+    double(np.full(N, 5, "float32"))
+    assert weakly() is None and gone == [weakly]
 
 
 def test_arrays_that_the_caller_changed_are_not_used_again() -> None:
