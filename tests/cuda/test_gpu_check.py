@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import staticgraph as sg
-from staticgraph.bench.cases import numpy_mlp_step
+from staticgraph.bench.suites.models import numpy_mlp_step
 from staticgraph.cli import main
 from staticgraph.doctor import check, contest, facts, gpu_peers, measure, programs, suite
 from staticgraph.doctor.check import Check, Verdict
