@@ -36,6 +36,8 @@ root = sg.compile([x], sg.sqrt(x))
 def root_inputs(sizes):
     return {"x": np.full((5, 3), 4.0, "float32")}
 root_peers = {"numpy": np.sqrt, "off": lambda x: np.sqrt(x) + 1, "broken": lambda x: 1 / 0}
+twice = 2 * x
+twice_peers = {"staticgraph": np.mean}
 hidden = [sg.compile([x], x + 1)]
 print("a file that prints")
 mean = sg.mean(x)
@@ -206,6 +208,8 @@ def test_bench_of_a_model_checks_it_and_times_the_users_functions(folder: Path) 
     assert (exact.dtype, exact.tolerance) == ("float64", TOLERANCE * FLOAT64_GAIN)
     widened, _ = contest_of_model(f"{folder}/plain.py:widened", {}, {})
     assert (widened.dtype, widened.tolerance) == ("float64", TOLERANCE)
+    with pytest.raises(CommandError, match="twice_peers has a label 'staticgraph'"):
+        contest_of_model(f"{folder}/plain.py:twice", {}, {})
     training, _ = contest_of_model(f"{folder}/training.py:step", {"batch": 7}, {"t": 4})
     assert len(training.expected or ()) == 2 and len(training.state) == 1 and training.flops > 0
 

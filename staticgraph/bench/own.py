@@ -22,6 +22,7 @@ from ..tensor import toposort
 from ..types import evaluate_size
 from .cases import FLOAT64_GAIN, Array
 from .contest import Contest, Entry
+from .figures import OURS
 from .peers import Contestant
 from .peers.with_staticgraph import contestant
 
@@ -47,7 +48,7 @@ def contest_of_model(text: str, sizes: Mapping[str, int], below: Mapping[str, in
         TOLERANCE * (FLOAT64_GAIN if exact else 1.0))
     arrays = tuple(inputs.values())
     first = dict(zip(variables, state.values()))
-    ours: Entry = ("staticgraph", lambda: contestant(_flat(partial(executable, *arrays)), executable, first))
+    ours: Entry = (OURS, lambda: contestant(_flat(partial(executable, *arrays)), executable, first))
     return contest, [ours, *_peers(model, arrays)]
 
 
@@ -80,6 +81,8 @@ def _peers(model: Model, arrays: Sequence[Array]) -> list[Entry]:
         return []
     if not isinstance(peers, Mapping) or not all(map(callable, peers.values())):
         raise CommandError(f"{model.name}_peers is a mapping from labels to functions of the inputs")
+    if OURS in map(str, peers):
+        raise CommandError(f"{model.name}_peers has a label '{OURS}', which is the name of what it is compared with")
     return [(str(label), partial(Contestant, _flat(partial(function, *arrays)), None))
             for label, function in peers.items()]
 
