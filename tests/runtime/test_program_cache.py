@@ -224,6 +224,19 @@ def test_bad_entries_are_misses(store: cache.Cache) -> None:
         assert function(np.zeros((2, 3), "float32"))[0].tolist() == [0.0, 2.0, 4.0]
 
 
+@pytest.mark.parametrize("numbers", [[], [-1], [0, 0], [7]])
+def test_variables_that_are_not_the_programs_are_a_miss(numbers: list[int], store: cache.Cache) -> None:
+    x, state = sg.placeholder("x", ("n",)), sg.variable(np.ones(3, "float32"), name="state")
+    sg.compile([x], state * sg.sum(x))
+    assert store.folder is not None
+    (entry,) = store.folder.glob("p_*.program")
+    text, content = store.read_program(entry.stem[2:])
+    store.write_program(entry.stem[2:], json.dumps({**json.loads(text), "variables": numbers}), content)
+    function = sg.compile([x], state * sg.sum(x))
+    assert function.account.startswith("compiled")
+    assert function(np.ones(2, "float32")).tolist() == [2, 2, 2]
+
+
 def test_clear_and_info_know_programs(store: cache.Cache) -> None:
     inputs, outputs, _ = simple()()
     sg.compile(inputs, outputs)
