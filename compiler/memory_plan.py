@@ -12,6 +12,7 @@ buffer of the same bytes: row lies upon row then, and a row is through before it
 
 from __future__ import annotations
 
+import bisect
 import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -85,10 +86,12 @@ def pack(buffers: Sequence[LiveBuffer], chains: Sequence[Span] = ()) -> tuple[di
             return None
         first, last = _extended(spans, buffer)
         start = 0
-        for low, high, since, until in sorted(placed):
-            if since <= last and first <= until and low < start + size:
-                start = max(start, high)
-        placed.append((start, start + size, first, last))
+        for low, high, since, until in placed:     # lowest first
+            if low >= start + size:
+                break
+            if since <= last and first <= until and high > start:
+                start = high
+        bisect.insort(placed, (start, start + size, first, last))
         offsets[buffer.index] = start
     return offsets, max((high for _, high, _, _ in placed), default=0)
 
