@@ -62,13 +62,14 @@ from .cpu_text import (
 )
 
 BLOCK = 512
+"""Elements of a row that are added up before a compensated addition."""
+
 UNROLLED_WIDE, VECTORISED = 7, 128
 """Loops of up to so many elements of 8 bytes are better unrolled, and from so many on LLVM vectorises them first."""
 
 STRIP = 64
 """What a vector loop takes at a time. The elements left over are a block of their own: added one by one to the sum of
 all others they would each round at its size."""
-"""Elements of a row that are added up before a compensated addition."""
 
 
 def render(kernel: KernelIR) -> str:

@@ -27,10 +27,12 @@ SHORT, MOST_RAGGED = 8, 48
 
 MOST_ROWS, FEWEST_ROWS, VECTOR = 64, 16, 16
 TILE_BYTES = 32 * 1024
-FLAT = "element"
+"""Rows of a tile: as many as half of a first cache holds. Lanes are computed by whole vectors, also the last ones."""
+
 SHUFFLED, TURNED_BYTES = (4, 8), 32
 """Lengths of rows that LLVM loads as they lie and then turns, of no more bytes than that."""
-"""Rows of a tile: as many as half of a first cache holds. Lanes are computed by whole vectors, also the last ones."""
+
+FLAT = "element"
 
 Key = tuple[str, tuple[tuple[str, ...], ...]]
 """A place in memory as a function of row and element: pointer and index."""
