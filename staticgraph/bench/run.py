@@ -126,6 +126,10 @@ def _settle(options: argparse.Namespace, peers: Sequence[Peer]) -> tuple[tuple[s
     options.suites = (COMPILE,) if options.compile_only else tuple(options.what)
     if models and len(options.what) > 1:
         raise _Wrong("a model is timed alone: give one path/to/model.py:name, or suites")
+    if models and (options.peers or options.filter):
+        raise _Wrong("--peers and --filter are for suites: a model is timed beside the name_peers of its file")
+    if not models and (options.size or options.below):
+        raise _Wrong("--size and --below are for a model: path/to/model.py:name")
     unknown = [] if models else [name for name in options.what if name not in NAMES]
     if unknown:
         raise _Wrong(f"there is no suite {', '.join(unknown)}; suites are {', '.join(NAMES)}")
@@ -136,7 +140,8 @@ def _settle(options: argparse.Namespace, peers: Sequence[Peer]) -> tuple[tuple[s
         raise _Wrong("--clock cpu adds up the time of all threads, so it says nothing about several: use wall time")
     cases = () if models else tuple(case.name for case in chosen(options.suites, options.filter or ()))
     if not models and not cases and not _compiled(options):
-        raise _Wrong(f"no case is called {' or '.join(options.filter)}\nbench: --list shows suites, cases and peers")
+        raise _Wrong(f"no case is called {' or '.join(options.filter)}\nbench: --list shows suites, cases and peers"
+                     if options.filter else f"--tiny and --no-compile leave nothing of the suite {COMPILE}")
     for option in ("json", "html"):
         place = getattr(options, option)
         if place and not Path(place).absolute().parent.is_dir():

@@ -63,6 +63,9 @@ def test_listing_names_all_suites_cases_and_peers(capsys: pytest.CaptureFixture[
     (["--compare", "none.json"], "cannot read 'none.json'"),
     (["rows", "a.py:b"], "a model is timed alone"),
     (["--html", "."], "cannot write '.': it is a folder"),
+    (["compile", "--tiny"], "leave nothing of the suite compile"),
+    (["matmul", "--size", "n=3"], "--size and --below are for a model"),
+    (["a.py:b", "--peers", "numpy"], "beside the name_peers of its file"),
 ])
 def test_unknown_names_are_refused(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run.main(arguments) == 2
