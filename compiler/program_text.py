@@ -79,10 +79,7 @@ def read(text: str, content: bytes, lines: Sequence[str], structure: tuple[Any, 
         constants = tuple(_array(each, content) for each in told["arrays"])
         program = replace(program, constants=constants, structure=structure)
         verify(program)
-        numbers = [int(each) for each in told["variables"]]
-        if len(numbers) != len(program.variables) or min(numbers, default=0) < 0:
-            raise Unreadable("its variables are not those of the program")
-        return program, numbers
+        return program, [int(each) for each in told["variables"]]
     except Unreadable:
         raise
     except Exception as error:     # whatever a damaged text leads to: the reader compiles instead

@@ -108,6 +108,8 @@ def _recall_or_compile(request: _Request) -> tuple[Program, Sequence[Tensor], st
                                       output_names(request.outputs, request.structure), request.structure[0])
             text, content = store.read_program(key.digest)
             program, numbers = program_text.read(text, content, key.lines, request.structure)
+            if len(numbers) != len(program.variables) or min(numbers, default=0) < 0:
+                raise program_text.Unreadable("its variables are not those of the program")
             variables = [key.variables[number] for number in numbers]
             return program, variables, f"from the cache in {(time.perf_counter() - start) * 1e3:.1f} ms"
         except (cache.CacheMiss, graph_key.Unkeyed, program_text.Unreadable, IndexError) as miss:
