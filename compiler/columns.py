@@ -215,7 +215,7 @@ class RowKernel:
             if parameter.name in used:
                 parameters.append(parameter)
                 arguments.append(argument)
-        joined = Reduce((("share", "shares"),), tuple(loads), tuple(results))
+        joined = Reduce((("share", "shares"),), tuple(loads), tuple(results), joins=True)
         section = Section(tuple(parameters), other.section.axes, (joined, *rest))
         return Lowered(section, arguments, other.extent, "parallel", ["join", *other.names], False, 0,
                        (self.size, shares), (shares,))

@@ -169,7 +169,7 @@ class _Fission:
             else:
                 loads.append(Let(load, result.dtype, f"{pointer}[{index}]"))
                 terms.append(replace(result, expr=load))
-        join = Reduce(((f"p{number}", str(self.parts)),), tuple(loads), tuple(terms))
+        join = Reduce(((f"p{number}", str(self.parts)),), tuple(loads), tuple(terms), joins=True)
         self._add(self.section.axes, [*before, join, *after], self.rows, (self.parts,), self.lowered.lanes,
                   ["join", *self._names(statement)])
 

@@ -122,12 +122,14 @@ class Result:
 @dataclass(frozen=True)
 class Reduce:
     """`window`, if there is one, is (first, length): only that part of the loops' running number is gone through, as
-    far as there are elements. It makes a long reduction one of many parts (see `fission`)."""
+    far as there are elements. It makes a long reduction one of many parts (see `fission`). `joins`: the terms are such
+    parts, or blocks' shares; they are few and large, so where sums are compensated every one of them is."""
 
     loops: tuple[tuple[str, str], ...]
     body: tuple[Statement, ...]
     results: tuple[Result, ...]
     window: tuple[str, str] | None = None
+    joins: bool = False
 
 
 @dataclass(frozen=True)
@@ -257,8 +259,8 @@ def _format_body(body: Sequence[Statement], indent: str) -> Iterator[str]:
             case Map(index, extent, inner, order):
                 yield f"{indent}map {index} < {extent}" + ("" if order == "any" else f" {order}")
                 yield from _format_body(inner, indent + "  ")
-            case Reduce(loops, inner, results, window):
-                part = "" if window is None else f" from {window[0]}, at most {window[1]}"
+            case Reduce(loops, inner, results, window, joins):
+                part = " of parts" if joins else "" if window is None else f" from {window[0]}, at most {window[1]}"
                 yield f"{indent}reduce " + ", ".join(f"{index} < {extent}" for index, extent in loops) + part
                 yield from _format_body(inner, indent + "  ")
                 for result in results:

@@ -34,6 +34,7 @@ from ..kernel_ir import (
     Parameter,
     Pointer,
     Reduce,
+    Result,
     Scan,
     Section,
     Statement,
@@ -244,50 +245,61 @@ def _is_one_block(extent: str) -> bool:
 
 def _render_reduce(writer: Writer, reduce: Reduce, ahead: Mapping[str, int] = MappingProxyType({})) -> None:
     """`ahead`: what to ask memory for meanwhile, see `cpu_ahead`."""
-    compensated = any(is_compensated(result) for result in reduce.results)
     index, extent = reduce.loops[-1]
-    blocked = compensated and not (len(reduce.loops) == 1 and _is_one_block(extent) and reduce.window is None)
+    whole = len(reduce.loops) == 1 and _is_one_block(extent) and reduce.window is None and not reduce.joins
+    sums = [] if whole else [result for result in reduce.results if is_compensated(result)]
     begin, extent = write_window(writer, reduce) if reduce.window is not None else ("0", _kept_loop(writer, extent))
-    if blocked and not extent.isidentifier() and not extent.isdigit():
+    if sums and not extent.isidentifier() and not extent.isdigit():
         writer.line(f"{index}_size = {extent}")
         extent = f"{index}_size"
     for result in reduce.results:
         writer.line(f"{accumulator(result)} = {start_value(result)}")
         if result.op in ("argmax", "argmin"):
             writer.line(f"{result.name} = 0")
-        elif blocked and is_compensated(result):
+        elif result in sums:
             writer.line(f"{result.name}_error = {start_value(result)}")
     depth = writer.depth
     for outer, size in reduce.loops[:-1]:
         writer.line(f"for {outer} in range({size}):")
         writer.depth += 1
-    if blocked:
-        writer.line(f"{index}_stop = {begin}")
-        writer.line(f"while {index}_stop < {extent}:")
-        writer.depth += 1
-        writer.line(f"{index}_block = {index}_stop")
-        writer.line(f"{index}_stop += max(min({extent} - {index}_block, {BLOCK}) & -{STRIP}, "
-                    f"min({extent} - {index}_block, {STRIP - 1}))")
-        for result in reduce.results:
-            if is_compensated(result):
-                writer.line(f"{result.name}_part = {start_value(result)}")
+    if sums and not reduce.joins:
+        _open_blocks(writer, index, begin, extent)
+        _start_parts(writer, sums)
         write_ahead(writer, ahead, f"{index}_block", f"{index}_stop")
-        writer.line(f"for {index} in range({index}_block, {index}_stop):")
-    else:
-        if extent.isdigit():
-            write_ahead(writer, ahead, begin, extent)
-        writer.line(f"for {index} in range({extent if begin == '0' else f'{begin}, {extent}'}):")
+        begin, extent = f"{index}_block", f"{index}_stop"
+    elif extent.isdigit():
+        write_ahead(writer, ahead, begin, extent)
+    writer.line(f"for {index} in range({extent if begin == '0' else f'{begin}, {extent}'}):")
     with writer:
+        if reduce.joins:
+            _start_parts(writer, sums)
         _statements(writer, reduce.body)
         for result in reduce.results:
-            suffix = "_part" if blocked and is_compensated(result) else ""
-            accumulate(writer, result, suffix)
-    if blocked:
-        for result in reduce.results:
-            if is_compensated(result):
-                join_block(writer, result.name)
+            accumulate(writer, result, "_part" if result in sums else "")
+        if reduce.joins:
+            _join_blocks(writer, sums)
+    if not reduce.joins:
+        _join_blocks(writer, sums)
     writer.depth = depth
-    if blocked:
-        for result in reduce.results:
-            if is_compensated(result):
-                finish(writer, result.name, result.name, result.dtype)
+    for result in sums:
+        finish(writer, result.name, result.name, result.dtype)
+
+
+def _open_blocks(writer: Writer, index: str, begin: str, extent: str) -> None:
+    """A loop over blocks; those at the end are what is left of vectors."""
+    writer.line(f"{index}_stop = {begin}")
+    writer.line(f"while {index}_stop < {extent}:")
+    writer.depth += 1
+    writer.line(f"{index}_block = {index}_stop")
+    writer.line(f"{index}_stop += max(min({extent} - {index}_block, {BLOCK}) & -{STRIP}, "
+                f"min({extent} - {index}_block, {STRIP - 1}))")
+
+
+def _start_parts(writer: Writer, sums: Sequence[Result]) -> None:
+    for result in sums:
+        writer.line(f"{result.name}_part = {start_value(result)}")
+
+
+def _join_blocks(writer: Writer, sums: Sequence[Result]) -> None:
+    for result in sums:
+        join_block(writer, result.name)

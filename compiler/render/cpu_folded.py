@@ -40,7 +40,7 @@ def _is_contiguous(reduce: Reduce, section: Section) -> bool:
     column alone: a lane has others in every pass."""
     column, width = section.axes[-1].name, int(section.axes[-1].extent)
     index, extent = reduce.loops[-1]
-    if len(reduce.loops) != 1 or any(result.position for result in reduce.results):
+    if reduce.joins or len(reduce.loops) != 1 or any(result.position for result in reduce.results):
         return False
     if extent.isdigit() and int(extent) < 2 * _lanes(width) // width:
         return False

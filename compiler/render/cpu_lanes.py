@@ -86,7 +86,9 @@ def lane_arrays(body: Sequence[Statement]) -> dict[str, str]:
 
 def is_short(statement: Reduce) -> bool:
     """Is all that is reduced a single block? Then there is nothing to join."""
-    return statement.window is None and all(extent.isdigit() for _, extent in statement.loops) and math.prod(
+    if statement.joins or statement.window is not None:
+        return False
+    return all(extent.isdigit() for _, extent in statement.loops) and math.prod(
         int(extent) for _, extent in statement.loops) <= COLUMN_BLOCK
 
 
@@ -187,9 +189,10 @@ class Lanes:
         index, extent = statement.loops[-1]
         begin, end = write_window(writer, statement) if statement.window is not None else ("0", extent)
         if sums:
-            writer.line(f"for {index}_block in range({begin}, {end}, {COLUMN_BLOCK}):")
+            size = 1 if statement.joins else COLUMN_BLOCK
+            writer.line(f"for {index}_block in range({begin}, {end}, {size}):")
             writer.depth += 1
-            begin, end = f"{index}_block", f"min({index}_block + {COLUMN_BLOCK}, {end})"
+            begin, end = f"{index}_block", f"min({index}_block + {size}, {end})"
         if self.several_rows(statement):
             writer.line(f"{index}_stop = {end}")
             writer.line(f"{index}_rest = {begin} + ({index}_stop - {begin}) // {ROWS_AT_ONCE} * {ROWS_AT_ONCE}")
@@ -218,6 +221,7 @@ class Lanes:
         enough = not str(extent).isdigit() or int(extent) >= 2 * ROWS_AT_ONCE
         simple = all(isinstance(each, Let) for each in statement.body) and len(statement.body) <= SHORT_BODY
         simple = simple and not any(DEAR.search(each.expr) for each in statement.body if isinstance(each, Let))
+        simple = simple and not statement.joins
         return enough and simple and not any(result.position for result in statement.results)
 
     def row(self, statement: Reduce) -> None:
