@@ -143,14 +143,15 @@ def test_sums_of_a_million_are_as_accurate_as_numpys(name: str) -> None:
 
 @pytest.mark.parametrize("kind", ["random", "standard_normal"])
 def test_sums_in_parts_and_through_views_are_as_accurate_as_numpys(kind: str) -> None:
-    """Lengths that are known, so that threads share parts of them; every third element; a matrix along either axis."""
-    length, shape = 4_000_000, (2500, 1600)
+    """Lengths that are known, so that threads share parts of them; every third element; a matrix along either axis.
+    What 40 samples tell of an error's size is off by a tenth."""
+    length, shape, luck = 600_000, (1000, 600), 1.2
     x = sg.placeholder("x", (length,))
     square = sg.reshape(x, shape)
     compiled = sg.compile([x], [sg.sum(x), sg.sum(x[::3]), sg.sum(square, 0), sg.sum(square, 1)])
     assert any("parts" in kernel.name for kernel in compiled.program.kernels)
     draw = np.random.default_rng(6)
-    samples = [getattr(draw, kind)(length, "float32") for _ in range(6)]     # a single sum may be lucky
+    samples = [getattr(draw, kind)(length, "float32") for _ in range(40)]
 
     def sums(flat: Array) -> list[Array]:
         matrix = flat.reshape(shape)
@@ -158,8 +159,8 @@ def test_sums_in_parts_and_through_views_are_as_accurate_as_numpys(kind: str) ->
 
     ours, numpys = zip(*map(compiled, samples)), zip(*map(sums, samples))
     wide = zip(*(sums(each.astype("float64")) for each in samples))     # as good as exact for a float32
-    for results, others, exact in zip(ours, numpys, wide, strict=True):
-        assert_as_accurate(np.stack(results), np.stack(others), np.stack(exact))
+    for results, others, exact in zip(ours, numpys, map(np.stack, wide), strict=True):
+        assert_as_accurate(np.stack(results), exact + luck * (np.stack(others) - exact), exact)
 
 
 def test_variance_of_large_numbers() -> None:
