@@ -51,6 +51,8 @@ def _infer_conv(context: Inference, x: TensorType, w: TensorType, *, stride: Pai
                 groups: int) -> TensorType:
     _one_dtype(context, x, w)
     context.same_size(x.shape[1], w.shape[1] * groups, "the numbers of channels differ")
+    context.same_size(floor_divide(w.shape[0], groups) * groups, w.shape[0],
+                      f"the outputs do not fall into {groups} groups")
     sizes: list[Size] = []
     kernel = _known_kernel(context, w.shape[2:])
     for name, length, size, step, spacing in zip(("rows", "columns"), padded_size(x.shape[2:], padding), kernel, stride,

@@ -130,6 +130,16 @@ def test_images_that_turn_out_too_small_are_an_error() -> None:
             run(np.zeros((1, 1, 4, 2), np.float32))
 
 
+def test_outputs_that_turn_out_not_to_fall_into_groups_are_an_error() -> None:
+    x, w = sg.placeholder("x", (1, 4, 3, 3)), sg.placeholder("w", ("o", 2, 2, 2))
+    y = sg.nn.conv2d(x, w, groups=2)
+    step, image = sg.compile([x, w], y), np.ones((1, 4, 3, 3), "float32")
+    assert step(image, np.ones((4, 2, 2, 2), "float32")).shape == (1, 4, 2, 2)
+    for call in (step, lambda *feed: sg.evaluate(y, dict(zip((x, w), feed, strict=True)))):
+        with pytest.raises(sg.ShapeError, match="the outputs do not fall into 2 groups"):
+            call(image, np.ones((3, 2, 2, 2), "float32"))
+
+
 # Windows and their adjoint.
 
 
