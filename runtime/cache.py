@@ -23,13 +23,14 @@ import os
 import stat
 import struct
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from staticgraph import locks
 
 MAGIC = b"sgkobj1\n"
 HEADER_LENGTH = struct.Struct("<I")
@@ -268,7 +269,7 @@ def _remove_private(folder: str, owner: int) -> None:
 
 
 _opened: dict[tuple[str, ...], Cache] = {}
-_lock = threading.Lock()
+_lock = locks.lock()
 
 
 def current() -> Cache:

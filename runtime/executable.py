@@ -10,13 +10,13 @@ calls that share a variable take turns, and others run at the same time.
 
 from __future__ import annotations
 
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
 
+from staticgraph import locks
 from staticgraph.compiler.program import Program, verify
 from staticgraph.errors import DeviceError, OutOfRangeError, VerificationError
 
@@ -64,7 +64,7 @@ class Executable(ABC):
         self._expected = [np.dtype(spec.dtype) for spec in program.inputs]
         self._step_count = len(program.steps)
         in_order = sorted({storage.number: storage.lock for storage in storages}.items())
-        self._locks = [lock for _, lock in in_order] + [threading.Lock()]
+        self._locks = [lock for _, lock in in_order] + [locks.lock()]
         self._pack = _packer(program.structure)
 
     @property

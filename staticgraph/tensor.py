@@ -10,7 +10,6 @@ Nothing in this project recurses over a graph: `toposort` and `substitute` are l
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import location as location_
+from . import locks
 from .errors import ArgumentError, DTypeError, ShapeError
 from .location import Location
 from .types import Dim, Shape, Size, TensorType, product
@@ -44,7 +44,7 @@ class VariableState:
         self.array = array
         self.copies: dict[Any, Any] = {}
         self.newest: Any = None
-        self.lock = threading.RLock()
+        self.lock = locks.rlock()
         VariableState._count += 1
         self.number = VariableState._count
 
@@ -307,7 +307,7 @@ def _call(function: str, *args: Any) -> Tensor:
 
 
 _interned: weakref.WeakValueDictionary[Any, Tensor] = weakref.WeakValueDictionary()
-_intern_lock = threading.RLock()
+_intern_lock = locks.rlock()
 
 
 def build(op: Op, inputs: Sequence[Tensor], attrs: Mapping[str, Any]) -> Tensor:

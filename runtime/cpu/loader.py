@@ -17,7 +17,6 @@ import importlib
 import importlib.util
 import os
 import platform
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
+from staticgraph import locks
 from staticgraph.compiler.program import Kernel
 
 from .. import cache as object_cache
@@ -46,7 +46,7 @@ class LoadedKernel:
 
 
 _loaded: dict[str, LoadedKernel] = {}
-_lock = threading.RLock()
+_lock = locks.rlock()
 
 
 def load_kernel(kernel: Kernel) -> LoadedKernel:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import importlib
 import itertools
-import threading
 from collections.abc import Sequence
 from typing import Any
+
+from staticgraph import locks
 
 from .host import host_target
 
@@ -32,7 +33,7 @@ class Linker:
         self._tuned: Any = None
         self._names = itertools.count()
         self._libraries: list[Any] = []
-        self._lock = threading.Lock()
+        self._lock = locks.lock()
 
     def _machine(self) -> Any:
         target = self._llvm.Target.from_triple(self._llvm.get_process_triple())
@@ -101,7 +102,7 @@ class Linker:
 
 
 _linker: Linker | None = None
-_lock = threading.Lock()
+_lock = locks.lock()
 
 
 def linker() -> Linker:

@@ -231,6 +231,45 @@ def test_forked_children_start_workers_of_their_own() -> None:
     assert run.returncode == 0, run.stderr
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_forked_children_find_locks_open_that_other_threads_held() -> None:
+    code = """if True:
+        import os, signal, threading, warnings
+        import numpy as np
+        import staticgraph as sg
+        warnings.simplefilter("ignore")
+        x = sg.placeholder("x", ("n",))
+        total = sg.variable(np.zeros(3), name="total")
+        executable = sg.compile([x], sg.sum(sg.exp(x)), updates={total: total + 1})
+        values = np.zeros(200_000, "float32")
+        stop = threading.Event()
+
+        def call():
+            while not stop.is_set():
+                executable(values)
+
+        other = threading.Thread(target=call)
+        other.start()
+        codes = []
+        for _ in range(10):
+            child = os.fork()
+            if child == 0:
+                signal.alarm(20)     # a closed lock would keep it for ever
+                y = sg.placeholder("y", (2,))
+                compiled = sg.compile([y], y + 1)(np.ones(2, "float32"))
+                right = executable(values) == 200_000 and compiled[0] == 2 and total.value[0] >= 1
+                os._exit(0 if right else 1)
+            codes.append(os.waitpid(child, 0)[1])
+        stop.set()
+        other.join()
+        assert codes == [0] * 10, codes
+    """
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "STATICGRAPH_NUM_THREADS": "2"}
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True,
+                         check=False, timeout=300)
+    assert run.returncode == 0, run.stderr
+
+
 def test_an_executable_with_threads_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "CHUNK_WORK", 64)
     x = np.arange(100_000, dtype="float32")
