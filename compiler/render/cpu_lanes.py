@@ -14,6 +14,7 @@ import numpy as np
 from ..kernel_ir import Check, Let, Map, Reduce, Result, Section, Statement, Store
 from ..statements import WORD
 from .cpu_text import (
+    DEAR,
     Writer,
     accumulate,
     accumulator,
@@ -31,10 +32,6 @@ COLUMN_BLOCK = 16
 ROWS_AT_ONCE, SHORT_BODY = 4, 8
 """Rows added in one pass over the lanes, where there is little to compute: the sums are then loaded and stored a fourth
 as often, and as many runs of memory are fetched ahead at the same time."""
-
-DEAR = re.compile(r"\b(exp2?|expm1|log|log1p|log2|log10|sin|cos|tan|a?sinh|a?cosh|a?tanh|asin|acos|atan|atan2|erfc?|"
-                  r"sigmoid|softplus|logaddexp|power|hypot)\(")
-"""Calls of elementary functions: much code, and slow enough to hide what moves memory."""
 
 LOCAL_BYTES = 24 * 1024
 MOST_LANES, FEWEST_LANES = 2048, 128

@@ -17,8 +17,8 @@ import numpy as np
 from ..indices import canonical, linear, split_load
 from ..kernel_ir import Let, Map, Pointer, Reduce, Section, Statement, Store
 from ..statements import WORD, everything, renamed, texts, written
-from .cpu_lanes import DEAR, Lanes, lane_arrays
-from .cpu_text import Writer
+from .cpu_lanes import Lanes, lane_arrays
+from .cpu_text import DEAR, Writer
 
 NARROWEST, WIDEST = 4, 120
 """Elements of a row."""

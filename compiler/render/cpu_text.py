@@ -17,6 +17,10 @@ NARROW = ("int8", "int16", "int32", "uint8", "uint16", "uint32")
 PYTHON = frozenset("""
     def for in range while if else and or not min max True False is return
 """.split())
+DEAR = re.compile(r"\b(exp2?|expm1|log|log1p|log2|log10|sin|cos|tan|a?sinh|a?cosh|a?tanh|asin|acos|atan|atan2|erfc?|"
+                  r"sigmoid|softplus|logaddexp|power|hypot)\(")
+"""Calls of elementary functions: much code, and slow enough to hide what moves memory."""
+
 WRAPPING: dict[type[ast.operator], str] = {ast.Add: "wrapping_add", ast.Sub: "wrapping_subtract",
                                            ast.Mult: "wrapping_multiply"}
 _LOWEST = {"bool": "False", "int8": "-128", "int16": "-32768", "int32": "-2147483648",

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from ..indices import linear, split_load
 from ..kernel_ir import Check, Let, Pointer, Statement, Store
 from ..parameters import VECTOR_BYTES
-from ..statements import WORD
-from .cpu_text import Writer, typed
+from ..statements import WORD, texts
+from .cpu_text import DEAR, Writer, typed
 from .cuda_text import open_check
 
 MOST_COPIES = 4
@@ -22,6 +22,11 @@ MOST_COPIES = 4
 
 SIZES = {"bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "float32": 4, "int64": 8,
          "uint64": 8, "float64": 8}
+
+
+MOST_DEAR = 16
+"""Elementary functions of a body that several copies are made of; a longer one would not fit the registers, and hides
+what moves memory anyway."""
 
 
 class Lanes:
@@ -107,7 +112,7 @@ def vector_width(body: Sequence[Statement], pointers: dict[str, Pointer], variab
     """How many elements a thread takes at once: as many as all vector accesses fit, one where there is none.
     `extent` is the number of values of the variable where that must be a multiple, or None where a rest is handled."""
     width = MOST_COPIES
-    if has_check(body):
+    if has_check(body) or sum(len(DEAR.findall(text)) for each in body for text in texts(each)) > MOST_DEAR:
         return 1
     if extent is not None:
         width = math.gcd(width, int(extent)) if extent.isdigit() and int(extent) else 1
