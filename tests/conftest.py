@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,6 +32,16 @@ def kernel_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.delenv("STATICGRAPH_DEBUG", raising=False)
         patch.delenv("STATICGRAPH_DUMP", raising=False)
         yield folder
+
+
+@pytest.fixture(scope="module")
+def quick_collections() -> Iterator[None]:
+    """For modules that collect garbage often: what was there before them is left alone meanwhile. Late in a run that is
+    millions of objects, and a collection of all of them takes a second."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

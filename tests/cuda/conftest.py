@@ -11,7 +11,7 @@ from . import fake_driver, programs
 
 
 @pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[fake_driver.FakeDriver]:
+def gpu(monkeypatch: pytest.MonkeyPatch, quick_collections: None) -> Iterator[fake_driver.FakeDriver]:
     """A driver with one GPU. Whatever the test made and dropped must have been given back at its end."""
     with programs.using(fake_driver.FakeDriver(), monkeypatch) as fake:
         yield fake
@@ -21,7 +21,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[fake_driver.FakeDriver]:
 
 
 @pytest.fixture
-def gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[fake_driver.FakeDriver]:
+def gpus(monkeypatch: pytest.MonkeyPatch, quick_collections: None) -> Iterator[fake_driver.FakeDriver]:
     """The same with two GPUs."""
     with programs.using(fake_driver.FakeDriver(gpus=2), monkeypatch) as fake:
         yield fake

@@ -29,6 +29,8 @@ from . import fake_driver, programs
 from .fake_driver import FakeDriver
 from .programs import device, on_cuda, state, using
 
+pytestmark = pytest.mark.usefixtures("quick_collections")
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -14,6 +14,8 @@ import pytest
 import staticgraph as sg
 from staticgraph.runtime.executable import Executable
 
+pytestmark = pytest.mark.usefixtures("quick_collections")
+
 PAGE = 4096
 SMALL = 4096
 """Bytes of Python objects that a call may make on its way."""
