@@ -1,39 +1,37 @@
 """Assembly: the schedule in, kernels, steps, buffers and notes of the Program out.
 
 Lowers every planned step, merges the commit steps into one kernel of several sections, renders and names the kernels,
-shares those with equal text, and gives every temporary its place in the arena.
+and shares those with equal text. Their order and the places of temporaries are `arrange`'s.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from staticgraph.errors import ArgumentError, UnsupportedError, index_message
+from staticgraph.errors import UnsupportedError, index_message
 from staticgraph.tensor import Tensor, describe
-from staticgraph.types import Size, evaluate_size, maximum_size, minimum_size, product
+from staticgraph.types import Size, maximum_size, minimum_size, product
 
 from . import specials
+from .arrange import Arrangement
 from .backend import Call, Rendered, backend_for, guarded
-from .chains import RowSpace, chained
+from .chains import RowSpace
 from .columns import RowKernel
 from .direct_calls import leaves_gaps, windowed_calls
+from .draft import Draft
 from .fusion import Group
 from .kernel_ir import KernelIR, Pointer, Reduce, Section, format_kernel
 from .kernel_verify import verify
 from .lower import GroupLowering, Lowered
-from .memory_plan import LiveBuffer, Span, pack, plan
 from .products import written_as
-from .program import UNUSED, Argument, Buffer, Chain, Check, Kernel, Note, PassRecord, Step
-from .recompute import Costs, beyond, recompute, remarks
+from .program import Argument, Buffer, Chain, Check, Kernel, Note, PassRecord, Step
 from .schedule import BufferInfo, CopyWork, PlannedStep, Schedule
 from .specials import Place, whole
-from .step_order import least_memory
 from .target import Target
 from .views import View, contiguous_strides, view_of
 
@@ -54,38 +52,6 @@ class Parts:
     recomputed: PassRecord | None = None
 
 
-@dataclass(eq=False)
-class _Draft:
-    """A step before buffers have addresses."""
-
-    kernel: Rendered
-    arguments: list[Argument]
-    extent: Size
-    stage: str
-    writes: frozenset[int]
-    nodes: list[Tensor]
-    flops: Size = 0
-    ir: str = ""
-    titles: list[str] = field(default_factory=list)
-    rows: RowSpace | None = None
-    is_product: bool = False
-    reports: bool = False
-
-    def redirected(self, buffers: Mapping[int, int]) -> _Draft:
-        """The step on other buffers; those that are not named stay."""
-        arguments = [replace(each, value=buffers.get(int(str(each.value)), each.value)) if each.kind == "buffer"
-                     else each for each in self.arguments]
-        rows = self.rows and RowSpace(self.rows.extents, tuple(
-            replace(touch, buffer=buffers.get(touch.buffer, touch.buffer)) for touch in self.rows.touches))
-        return replace(self, arguments=arguments, rows=rows,
-                       writes=frozenset(buffers.get(each, each) for each in self.writes))
-
-    @cached_property
-    def reads(self) -> frozenset[int]:
-        """Whatever it touches: a result may be made of what was in its place."""
-        return frozenset(int(str(argument.value)) for argument in self.arguments if argument.kind == "buffer")
-
-
 class Assembler:
     """See the module docstring."""
 
@@ -95,12 +61,10 @@ class Assembler:
         self.target = target
         self.backend = backend_for(target, options)
         self.style = self.backend.style
-        self.chains_steps = self.backend.chains_steps
-        self.budget = int(options.get("memory_budget", 0))
-        self.sizes: Mapping[str, int] = options.get("sizes", {})
+        self.options = options
         self.checks: list[Check] = []
         self.check_numbers: dict[Tensor, int] = {}
-        self.drafts: list[_Draft] = []
+        self.drafts: list[Draft] = []
         self.waiting: RowKernel | None = None
         self.texts: dict[KernelIR, tuple[Rendered, str]] = {}
 
@@ -251,8 +215,8 @@ class Assembler:
                  rows: RowSpace | None = None) -> None:
         """A step whose kernel is a whole text of its own."""
         nodes = [node, *([self.fused.placed[node]] if node in self.fused.placed else [])]
-        self.drafts.append(_Draft(call.kernel, call.arguments, call.extent, "compute", frozenset(writes), nodes, flops,
-                                  f"library {call.kernel.name}\n", [], rows, node.op.kind == "contraction"))
+        self.drafts.append(Draft(call.kernel, call.arguments, call.extent, "compute", frozenset(writes), nodes, flops,
+                                  f"library {call.kernel.name}\n", rows, node.op.kind == "contraction"))
 
     def _scratch(self, shape: tuple[Size, ...], dtype: str) -> int:
         self.schedule.buffers.append(BufferInfo("scratch", np.dtype(dtype), shape, "arena"))
@@ -275,8 +239,8 @@ class Assembler:
             part = guarded(piece) if guard else piece
             kernel, listing = self._rendered(KernelIR(kernel_name(part), (part.section,), part.lanes, guard))
             reports = any(argument.kind == "status" for argument in part.arguments)
-            self.drafts.append(_Draft(kernel, part.arguments, self.backend.extent(part), stage, written(part),
-                                      list(nodes), part.flops, listing, [], rows, reports=reports))
+            self.drafts.append(Draft(kernel, part.arguments, self.backend.extent(part), stage, written(part),
+                                      list(nodes), part.flops, listing, rows, reports=reports))
 
     def _guards(self) -> bool:
         """Does the next step have to look at the status? Only where a step before it checks something."""
@@ -352,21 +316,21 @@ class Assembler:
         total: Size = 0
         for lowered, _ in parts:
             total = total + self.backend.section_length(lowered.extent)
-        self.drafts.append(_Draft(kernel, arguments, total, "commit", frozenset(writes), members, 0, listing))
+        self.drafts.append(Draft(kernel, arguments, total, "commit", frozenset(writes), members, 0, listing))
 
     # Finishing.
 
     def _finish(self) -> Parts:
-        recomputed = self._recompute() if self.budget else None
-        self.drafts, chains = self._chain(self.drafts)
-        offsets, arena = self._plan(self.drafts, chains)
+        arranged = Arrangement(self.drafts, self.schedule.buffers, self.backend.chains_steps,
+                               int(self.options.get("memory_budget", 0)), self.options.get("sizes", {})).run()
+        drafts = arranged.drafts
         buffers = tuple(Buffer(info.name, str(info.dtype), info.shape, info.place, info.index,
-                               offsets.get(number, 0), info.nbytes)
+                               arranged.offsets.get(number, 0), info.nbytes)
                         for number, info in enumerate(self.schedule.buffers))
         kernels: dict[str, int] = {}
         kept: list[Kernel] = []
         steps, notes = [], []
-        for number, draft in enumerate(self.drafts):
+        for number, draft in enumerate(drafts):
             kernel = draft.kernel
             if kernel.text not in kernels:
                 kernels[kernel.text] = len(kept)
@@ -377,100 +341,15 @@ class Assembler:
                               tuple(sorted(used - draft.writes | self._also_read(draft))),
                               tuple(sorted(draft.writes)), number))
             notes.append(self._note(draft, used))
-        return Parts(tuple(kept), tuple(steps), buffers, tuple(notes), tuple(self.checks), arena,
-                     tuple(draft.ir for draft in self.drafts), tuple(tuple(draft.nodes) for draft in self.drafts),
-                     chains, recomputed)
+        return Parts(tuple(kept), tuple(steps), buffers, tuple(notes), tuple(self.checks), arranged.arena,
+                     tuple(draft.ir for draft in drafts), tuple(tuple(draft.nodes) for draft in drafts),
+                     arranged.chains, arranged.recomputed)
 
-    def _recompute(self) -> PassRecord:
-        """Do steps again so that the peak keeps within the budget."""
-        buffers = self.schedule.buffers
-        nbytes = [evaluate_size(info.nbytes, self.sizes) for info in buffers]
-        flops = [evaluate_size(draft.flops, self.sizes) for draft in self.drafts]
-        fixed = sum(size for size, info in zip(nbytes, buffers, strict=True) if info.place == "output")
-        before = self._arena_of(self.drafts) + fixed
-        if before > self.budget:
-            self._reorder(nbytes)
-            flops = [evaluate_size(draft.flops, self.sizes) for draft in self.drafts]
-        result = recompute(self.drafts, buffers, Costs(nbytes, flops, fixed, self._arena_of), self.budget)
-        if result.peak > self.budget:
-            raise ArgumentError(beyond(result, before, self.budget, fixed, self.sizes))
-        old, self.drafts = self.drafts, [each.work for each in result.steps]
-        self.chains_steps = self._planned(self.drafts, self.chains_steps) + fixed <= self.budget
-        self._name_unused(old)
-        told = remarks(result, before, self.budget, lambda draft: draft.kernel.name, self._cost)
-        return PassRecord("recompute", len(old), len(self.drafts), result.seconds, tuple(told))
-
-    def _reorder(self, nbytes: Sequence[int]) -> None:
-        """Bring the steps into an order that needs less memory; those that find errors stay where they are."""
-        count = sum(draft.stage == "compute" for draft in self.drafts)
-        if any(draft.reports for draft in self.drafts[:count]):
-            return
-        in_arena = [size if info.place == "arena" else 0
-                    for size, info in zip(nbytes, self.schedule.buffers, strict=True)]
-        order = least_memory(self.drafts[:count], in_arena.__getitem__)
-        self.drafts = [*(self.drafts[number] for number in order), *self.drafts[count:]]
-
-    def _name_unused(self, old: Sequence[_Draft]) -> None:
-        """Results that are given up as they are made are no workspaces, of which each thread has its own."""
-        touched = [index for draft in old for index in draft.reads]
-        now = [index for draft in self.drafts for index in draft.reads]
-        for index in {index for index in now if now.count(index) == 1 and touched.count(index) > 1}:
-            self.schedule.buffers[index] = replace(self.schedule.buffers[index], name=UNUSED)
-
-    def _cost(self, draft: _Draft) -> tuple[int, int]:
-        """Flops of a step, and bytes that it moves."""
-        moved = sum(evaluate_size(self.schedule.buffers[buffer].nbytes, self.sizes) for buffer in draft.reads)
-        return evaluate_size(draft.flops, self.sizes), moved
-
-    def _arena_of(self, drafts: Sequence[_Draft]) -> int:
-        """Bytes of the arena of these steps; without chains, whose members share their lives, if that takes less."""
-        return min(self._planned(drafts, chains) for chains in {self.chains_steps, False})
-
-    def _planned(self, drafts: Sequence[_Draft], chains: bool) -> int:
-        return evaluate_size(self._plan(*(self._chain(drafts) if chains else (drafts, ())))[1], self.sizes)
-
-    def _plan(self, drafts: Sequence[_Draft], chains: Sequence[Chain]) -> tuple[dict[int, Size], Size]:
-        live, spans = self._live_buffers(drafts), [self._span(drafts, chain) for chain in chains]
-        planned = plan(live, spans)
-        packed = pack(live, spans) if self.budget else None
-        return packed if packed and evaluate_size(packed[1], {}) < evaluate_size(planned[1], {}) else planned
-
-    def _chain(self, every: Sequence[_Draft]) -> tuple[list[_Draft], tuple[Chain, ...]]:
-        """Bring the steps of chains together."""
-        drafts = [draft for draft in every if draft.stage == "compute"]
-        if not self.chains_steps:
-            return list(every), ()
-        chains: list[Chain] = []
-        ordered: list[_Draft] = []
-        for run in chained(drafts):
-            if len(run.steps) > 1:
-                chains.append(Chain(len(ordered), len(run.steps), run.rows))
-            ordered += [drafts[number] for number in run.steps]
-        return [*ordered, *every[len(drafts):]], tuple(chains)
-
-    def _span(self, drafts: Sequence[_Draft], chain: Chain) -> Span:
-        """A chain's steps, and which buffers all of them touch a row at a time."""
-        end = chain.first + chain.count
-        every = [(draft.rows, draft.reads) for draft in drafts[chain.first: end] if draft.rows is not None]
-        local = frozenset(index for _, reads in every for index in reads if all(
-            rows.is_local(chain.rows, [index]) for rows, touched in every if index in touched))
-        return Span(chain.first, end - 1, local)
-
-    def _also_read(self, draft: _Draft) -> set[int]:
+    def _also_read(self, draft: Draft) -> set[int]:
         """Variables that are updated in place are read as well."""
         return {number for number in draft.writes if self.schedule.buffers[number].place == "variable"}
 
-    def _live_buffers(self, drafts: Sequence[_Draft]) -> list[LiveBuffer]:
-        first: dict[int, int] = {}
-        last: dict[int, int] = {}
-        for number, draft in enumerate(drafts):
-            for index in draft.reads:
-                first.setdefault(index, number)
-                last[index] = number
-        return [LiveBuffer(index, self.schedule.buffers[index].nbytes, first[index], last[index])
-                for index in sorted(first) if self.schedule.buffers[index].place == "arena"]
-
-    def _note(self, draft: _Draft, used: set[int]) -> Note:
+    def _note(self, draft: Draft, used: set[int]) -> Note:
         lines = tuple(dict.fromkeys(str(line) for node in draft.nodes for line in node.locations))
         moved: Size = 0
         for number in sorted(used):
