@@ -49,9 +49,11 @@ def load(program: Program, storages: Sequence[VariableStorage] = (), index: int 
 
 
 class Executable(ABC):
-    """A compiled graph: call it with arrays, by position or by name. `account` says where its program came from."""
+    """A compiled graph: call it with arrays, by position or by name. `account` says where its program came from, and
+    `definition` is the graph that it was compiled from: the runtime keeps that for others and knows nothing of it."""
 
     account = ""
+    definition: Any = None
 
     _kernels: Sequence[Any]
     """What the device's loader made of each kernel: at least a `report.Loaded`."""

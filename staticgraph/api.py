@@ -75,11 +75,28 @@ def compile(inputs: Sequence[Tensor] | Tensor, outputs: Any = (), *, updates: An
     request = _Request(check_inputs(inputs), flat, advancing(flat, check_updates(updates)), _target(kind, index),
                        checked, structure)
     program, variables, account = _recall_or_compile(request)
+    definition = Definition(tuple(request.inputs), outputs, request.updates, device, checked)
     storages = [node._state for node in variables]
     executable = load(program, [state for state in storages if isinstance(state, VariableState)], index,
                       checked["results"], checked["threads"])
     executable.account = account
+    executable.definition = definition
     return executable
+
+
+class Definition(NamedTuple):
+    """What an executable was compiled from, checked: it holds the graph alive, so that passes can be shown at work and
+    results compared with the interpreter's at any later time. `outputs` is in the structure that was given."""
+
+    inputs: tuple[Tensor, ...]
+    outputs: Any
+    updates: Mapping[Tensor, Tensor]
+    device: str
+    options: Mapping[str, Any]
+
+    def compilation(self) -> Compilation:
+        """All passes run once more, up to the Program; nothing is loaded."""
+        return compile_only(self.inputs, self.outputs, updates=self.updates, device=self.device, options=self.options)
 
 
 class _Request(NamedTuple):

@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
     _check_target(target, options.force)
     model = find_model(options.model)
     if not model.is_known:
-        raise CommandError(f"the graph of '{model.name}' is not known: it was not compiled while the file was loaded")
+        raise CommandError(f"the graph of '{model.name}' is not known: it was not made by sg.compile")
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name[:40]}-", dir=target.absolute().parent))
     try:
         _fill(folder, model, options)

@@ -1,8 +1,7 @@
 """A user's model file: loaded, and what it names made ready to be drawn, run, profiled or dumped.
 
 A model is ``path/to/model.py:name``. The file is run as if imported; `name` is a tensor, a list, tuple or dict of
-tensors, or an executable. Tensors beside `updates` in the same file are the training step. Executables are only known
-with their graph when they were compiled while the file was loaded, which is what `load_model` watches.
+tensors, or an executable. Tensors beside `updates` in the same file are the training step.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
@@ -32,7 +31,8 @@ class CommandError(Exception):
 
 @dataclass(frozen=True)
 class Model:
-    """What a name stands for. `outputs` keeps the user's structure; an executable whose graph is unknown has none."""
+    """What a name stands for. `outputs` keeps the user's structure; an executable that `sg.compile` did not make has
+    none."""
 
     name: str
     module: ModuleType
@@ -116,42 +116,17 @@ def _short(error: BaseException) -> str:
 def find_model(text: str) -> Model:
     """The model that ``path/to/model.py:name`` names."""
     path, name = split_model(text)
-    with _watching_compile() as compiled:
-        module = load_model(path)
+    module = load_model(path)
     subject = _subject(module, name)
-    return _of_executable(module, name, subject, compiled) if _is_executable(subject) else _of_graph(
-        module, name, subject)
+    make = _of_executable if _is_executable(subject) else _of_graph
+    return make(module, name, subject)
 
 
-@contextmanager
-def _watching_compile() -> Iterator[list[tuple[Any, dict[str, Any]]]]:
-    """Remember what `sg.compile` is given while a file is loaded: an executable does not hold its graph."""
-    import staticgraph
-
-    known: list[tuple[Any, dict[str, Any]]] = []
-    plain: Callable[..., Any] = staticgraph.compile
-
-    def compile(inputs: Any, outputs: Any = (), **more: Any) -> Any:
-        executable = plain(inputs, outputs, **more)
-        known.append((executable, {"inputs": inputs, "outputs": outputs, **more}))
-        return executable
-
-    staticgraph.compile = compile
-    try:
-        yield known
-    finally:
-        staticgraph.compile = plain     # type: ignore[assignment,unused-ignore]
-
-
-def _of_executable(module: ModuleType, name: str, executable: Any,
-                   compiled: Sequence[tuple[Any, dict[str, Any]]]) -> Model:
-    from ..api import check_inputs, check_updates
-
-    given = next((given for each, given in compiled if each is executable), None)
+def _of_executable(module: ModuleType, name: str, executable: Any) -> Model:
+    given = executable.definition
     if given is None:
         return Model(name, module, (), None, {}, {}, executable)
-    return Model(name, module, check_inputs(given["inputs"]), given["outputs"], check_updates(given.get("updates")),
-                 given.get("options") or {}, executable)
+    return Model(name, module, given.inputs, given.outputs, given.updates, given.options, executable)
 
 
 def _of_graph(module: ModuleType, name: str, subject: Any) -> Model:
