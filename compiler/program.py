@@ -188,7 +188,9 @@ class PassRecord:
 
 class NodeRecord(NamedTuple):
     """A node of the graph, for people: `inputs` are positions in the record, `detail` its attributes or value as text,
-    `steps` the steps that compute it (none for leaves, views and what every kernel makes for itself)."""
+    `steps` the steps that compute it (none for leaves, views and what every kernel makes for itself). `partner` are the
+    nodes that belong to it across a derivative: of a forward node its cotangents, of a backward node the node whose
+    derivative it takes part in. `flops` and `bytes_moved` are numbers or formulas of sizes (see `cost`)."""
 
     op: str
     kind: str
@@ -199,6 +201,9 @@ class NodeRecord(NamedTuple):
     inputs: tuple[int, ...] = ()
     detail: str = ""
     steps: tuple[int, ...] = ()
+    partner: tuple[int, ...] = ()
+    flops: str = "0"
+    bytes_moved: str = "0"
 
 
 @dataclass(frozen=True)
