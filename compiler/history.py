@@ -20,11 +20,11 @@ Pairs = tuple[tuple[int, int], ...]
 class Firing:
     """One exchange of a node; all numbers are positions in `History.nodes`.
 
-    `rule` and `why` are the rule's name and reason; `result` stands for `node` from here on; `matched` are the nodes that
-    the pattern met, root first (`node` is one of them), `added` the nodes that did not exist before. `lines` are the
-    user's. `before` is the cost of what `node` needed and `result` does not, `after` the other way round. `rebuilt` are
-    the (old, new) pairs of nodes that were built again on new operands since the firing before. With `at_roots` only
-    outputs and new values of variables are exchanged: other users keep the node.
+    `rule` and `why` are the rule's name and reason; `result` stands for `node` from here on; `matched` are the nodes
+    that the pattern met, root first (`node` is one of them), `added` the nodes that did not exist before. `lines` are
+    the user's. `before` is the cost of what `node` needed and `result` does not, `after` the other way round. `rebuilt`
+    are the (old, new) pairs of nodes that were built again on new operands since the firing before. With `at_roots`
+    only outputs and new values of variables are exchanged: other users keep the node.
     """
 
     rule: str
@@ -44,8 +44,8 @@ class Firing:
 class Stage:
     """The graph after a pass: "tensor" is the graph as it was built, which nothing led to, and "fuse" comes last.
 
-    `what` is a sentence for people. `roots` are the outputs and then the new values of the updated variables; `order` is
-    the whole graph, inputs first. `rebuilt` are the pairs after the last firing. `cost` is that of `order`.
+    `what` is a sentence for people. `roots` are the outputs and then the new values of the updated variables; `order`
+    is the whole graph, inputs first. `rebuilt` are the pairs after the last firing. `cost` is that of `order`.
     """
 
     name: str
