@@ -14,7 +14,7 @@ chain of multiply-adds in the order of the block for each block of channels: it 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -23,7 +23,23 @@ from numba.extending import intrinsic
 
 from ..mathematics.emit import Value, select
 from .gemm import fill_pack
-from .vectors import BIT, INT32, INT64, Fill, Vectors, counted, element_of, internal, literals, move, number, smaller
+from .vectors import (
+    BIT,
+    INT32,
+    INT64,
+    Carried,
+    Fill,
+    Vectors,
+    calling,
+    counted,
+    element_of,
+    internal,
+    literals,
+    move,
+    number,
+    smaller,
+    sums_in_registers,
+)
 
 AHEAD = 1024
 """Elements after those of a row of an image that are asked for when it is read."""
@@ -99,26 +115,15 @@ def fill_window_tile(element: Any, rows: int, vectors: int, lanes: int) -> Fill:
         weight_row, count, depth = (Value(builder, raw) for raw in arguments[4:])
         vector = Vectors(builder, element, lanes)
         places = [smaller(number(builder, row), count - 1) * weight_row for row in range(rows)]
-        entry, loop, done = builder.block, builder.append_basic_block("k"), builder.append_basic_block("done")
-        builder.branch(loop)
-        builder.position_at_end(loop)
-        step = Value(builder, builder.phi(INT64))
-        left = builder.phi(weights.type)
-        sums = [[builder.phi(vector.kind) for _ in range(vectors)] for _ in range(rows)]
-        right = move(block, Value(builder, builder.load(move(offsets, step))))
-        columns = [vector.load(move(right, number(builder, v * lanes))) for v in range(vectors)]
-        totals = []
-        for place, line in zip(places, sums):
-            factor = vector.splat(builder.load(move(left, place)))
-            totals.append([vector.multiply_add(factor, column, phi) for phi, column in zip(line, columns)])
-        after = step + 1
-        phis = [(step.raw, step.constant(0).raw, after.raw), (left, weights, move(left, number(builder, 1)))]
-        phis += [(phi, vector.fill(0.0), total) for lines in zip(sums, totals) for phi, total in zip(*lines)]
-        for phi, start, following in phis:
-            phi.add_incoming(start, entry)
-            phi.add_incoming(following, loop)
-        builder.cbranch((after < depth).raw, loop, done)
-        builder.position_at_end(done)
+
+        def turn(step: Value) -> tuple[Iterable[Any], Sequence[Any], Iterable[Carried]]:
+            left = builder.phi(weights.type)
+            right = move(block, Value(builder, builder.load(move(offsets, step))))
+            columns = [vector.load(move(right, number(builder, v * lanes))) for v in range(vectors)]
+            onward = ((phi, weights, move(phi, number(builder, 1))) for phi in (left,))
+            return (move(left, place) for place in places), columns, onward
+
+        totals = sums_in_registers(vector, rows, vectors, depth, "k", turn)
         for row, line in enumerate(totals):
             for v, total in enumerate(line):
                 vector.store(total, move(edge, number(builder, (row * vectors + v) * lanes)))
@@ -241,30 +246,23 @@ def fill_gather_tile(element: Any, rows: int, vectors: int, lanes: int) -> Fill:
         lasts = [smaller(number(builder, row), count - 1) for row in range(rows)]
         sources = [move(block, Value(builder, builder.load(move(offsets, last)))) for last in lasts]
         masks = [vector.mask(outputs - v * lanes) for v in range(vectors)]
-        entry, loop, done = builder.block, builder.append_basic_block("place"), builder.append_basic_block("done")
-        steps = turns * columns
         gap = pitch - columns + 1
-        builder.branch(loop)
-        builder.position_at_end(loop)
-        step, at, column = (Value(builder, builder.phi(INT64)) for _ in range(3))
-        right = builder.phi(slopes.type)
-        sums = [[builder.phi(vector.kind) for _ in range(vectors)] for _ in range(rows)]
-        factors = [vector.load(move(right, number(builder, v * lanes))) for v in range(vectors)]
-        totals = []
-        for source, line in zip(sources, sums):
-            each = vector.splat(builder.load(move(source, at)))
-            totals.append([vector.multiply_add(each, factor, phi) for phi, factor in zip(line, factors)])
-        after, further = step + 1, column + 1
-        ends = further.equals(columns)
-        phis = [(step.raw, step.constant(0).raw, after.raw), (right, slopes, move(right, number(builder, width))),
-                (at.raw, at.constant(0).raw, (at + select(ends, gap, 1)).raw),
-                (column.raw, column.constant(0).raw, select(ends, 0, further).raw)]
-        phis += [(phi, vector.fill(0.0), value) for lines in zip(sums, totals) for phi, value in zip(*lines)]
-        for phi, start, following in phis:
-            phi.add_incoming(start, entry)
-            phi.add_incoming(following, loop)
-        builder.cbranch((after < steps).raw, loop, done)
-        builder.position_at_end(done)
+
+        def turn(step: Value) -> tuple[Iterable[Any], Sequence[Any], Iterable[Carried]]:
+            at, column = (Value(builder, builder.phi(INT64)) for _ in range(2))
+            right = builder.phi(slopes.type)
+            factors = [vector.load(move(right, number(builder, v * lanes))) for v in range(vectors)]
+
+            def onward() -> Iterator[Carried]:
+                further = column + 1
+                ends = further.equals(columns)
+                yield right, slopes, move(right, number(builder, width))
+                yield at.raw, at.constant(0).raw, (at + select(ends, gap, 1)).raw
+                yield column.raw, column.constant(0).raw, select(ends, 0, further).raw
+
+            return (move(source, at) for source in sources), factors, onward()
+
+        totals = sums_in_registers(vector, rows, vectors, turns * columns, "place", turn)
         nothing = vector.fill(-0.0)
         for row, line in enumerate(totals):
             with builder.if_then((count > row).raw):
@@ -313,14 +311,8 @@ def fill_windows(context: Any, lanes: Any, block: Any, image: Any, channels: Any
     shape = literals("fill_windows", lanes)
     element = element_of("fill_windows", block)
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        operands = arguments[1:]
-        function = internal(builder.module, f"fill_planes_{shape[0]}_{block.dtype}",
-                            [operand.type for operand in operands], fill_planes(element, *shape), small=False)
-        builder.call(function, operands)
-        return context.get_dummy_value()
-
-    return types.void(lanes, block, image, *[types.int64] * 13), generate
+    return types.void(lanes, block, image, *[types.int64] * 13), calling(
+        f"fill_planes_{shape[0]}_{block.dtype}", fill_planes(element, *shape), len(shape))
 
 
 @intrinsic(prefer_literal=True)
@@ -331,14 +323,8 @@ def multiply_windows(context: Any, lanes: Any, vectors: Any, height: Any, panel:
     shape = literals("multiply_windows", lanes, vectors, height, panel)
     element = element_of("multiply_windows", block)
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        operands = arguments[4:]
-        function = internal(builder.module, f"multiply_windows_{shape[0]}_{block.dtype}",
-                            [operand.type for operand in operands], fill_multiply(element, *shape), small=False)
-        builder.call(function, operands)
-        return context.get_dummy_value()
-
-    return types.void(lanes, vectors, height, panel, weights, block, offsets, y, edge, *[types.int64] * 10), generate
+    return types.void(lanes, vectors, height, panel, weights, block, offsets, y, edge, *[types.int64] * 10), calling(
+        f"multiply_windows_{shape[0]}_{block.dtype}", fill_multiply(element, *shape), len(shape))
 
 
 @intrinsic(prefer_literal=True)
@@ -349,14 +335,8 @@ def gather_windows(context: Any, lanes: Any, vectors: Any, height: Any, block: A
     shape = literals("gather_windows", lanes, vectors, height)
     element = element_of("gather_windows", block)
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        operands = arguments[3:]
-        function = internal(builder.module, f"gather_windows_{shape[0]}_{shape[1]}_{block.dtype}",
-                            [operand.type for operand in operands], fill_gather(element, *shape), small=False)
-        builder.call(function, operands)
-        return context.get_dummy_value()
-
-    return types.void(lanes, vectors, height, block, offsets, ct, slopes, total, *[types.int64] * 9), generate
+    return types.void(lanes, vectors, height, block, offsets, ct, slopes, total, *[types.int64] * 9), calling(
+        f"gather_windows_{shape[0]}_{shape[1]}_{block.dtype}", fill_gather(element, *shape), len(shape))
 
 
 FUNCTIONS = {"fill_windows": fill_windows, "multiply_windows": multiply_windows, "gather_windows": gather_windows}

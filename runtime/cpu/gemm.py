@@ -17,7 +17,7 @@ way a product goes depends on the sizes of the matrices only: no result depends 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -28,8 +28,10 @@ from ..mathematics.emit import Value, select
 from .vectors import (
     INT32,
     INT64,
+    Carried,
     Fill,
     Vectors,
+    calling,
     counted,
     element_of,
     internal,
@@ -37,6 +39,7 @@ from .vectors import (
     move,
     number,
     smaller,
+    sums_in_registers,
 )
 
 STREAMED_ROWS = 8
@@ -57,28 +60,17 @@ def fill_tile(element: Any, rows: int, vectors: int, lanes: int) -> Fill:
         vector = Vectors(builder, element, lanes)
         mask = vector.mask(columns - (vectors - 1) * lanes)
         offsets = [smaller(number(builder, row), count - 1) * a_row for row in range(rows)]
-        entry, loop, done = builder.block, builder.append_basic_block("k"), builder.append_basic_block("done")
-        builder.branch(loop)
-        builder.position_at_end(loop)
-        step, left, right = Value(builder, builder.phi(INT64)), builder.phi(a.type), builder.phi(b.type)
-        sums = [[builder.phi(vector.kind) for _ in range(vectors)] for _ in range(rows)]
-        if vectors == 1:
-            factors = [vector.masked_load(right, mask, vector.fill(0.0))]
-        else:
-            factors = [vector.load(move(right, number(builder, v * lanes))) for v in range(vectors)]
-        totals = []
-        for offset, line in zip(offsets, sums):
-            factor = vector.splat(builder.load(move(left, offset)))
-            totals.append([vector.multiply_add(factor, each, phi) for phi, each in zip(line, factors)])
-        after = step + 1
-        phis = [(step.raw, step.constant(0).raw, after.raw)]
-        phis += [(left, a, move(left, a_col)), (right, b, move(right, b_row))]
-        phis += [(phi, vector.fill(0.0), total) for lines in zip(sums, totals) for phi, total in zip(*lines)]
-        for phi, start, following in phis:
-            phi.add_incoming(start, entry)
-            phi.add_incoming(following, loop)
-        builder.cbranch((after < depth).raw, loop, done)
-        builder.position_at_end(done)
+
+        def turn(step: Value) -> tuple[Iterable[Any], Sequence[Any], Iterable[Carried]]:
+            left, right = builder.phi(a.type), builder.phi(b.type)
+            if vectors == 1:
+                factors = [vector.masked_load(right, mask, vector.fill(0.0))]
+            else:
+                factors = [vector.load(move(right, number(builder, v * lanes))) for v in range(vectors)]
+            onward = ((phi, start, move(phi, by)) for phi, start, by in ((left, a, a_col), (right, b, b_row)))
+            return (move(left, offset) for offset in offsets), factors, onward
+
+        totals = sums_in_registers(vector, rows, vectors, depth, "k", turn)
         _store_tile(vector, totals, c, c_row, count, first, columns, mask)
 
     return fill
@@ -370,14 +362,8 @@ def multiply_rows(context: Any, lanes: Any, vectors: Any, height: Any, narrow_he
     shape = literals("multiply_rows", lanes, vectors, height, narrow_height, depth, direct)
     element = element_of("multiply_rows", packed)
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        operands = arguments[len(shape):]
-        function = internal(builder.module, f"multiply_rows_{shape[0]}_{packed.dtype}",
-                            [operand.type for operand in operands], fill_rows(element, *shape))
-        builder.call(function, operands)
-        return context.get_dummy_value()
-
     numbers = [types.int64] * 9
+    generate = calling(f"multiply_rows_{shape[0]}_{packed.dtype}", fill_rows(element, *shape), len(shape), small=True)
     return types.void(lanes, vectors, height, narrow_height, depth, direct, a, b, c, packed, edge, *numbers), generate
 
 

@@ -6,7 +6,7 @@ internal function of the module, called rather than inlined, so that many call s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -49,6 +49,19 @@ def internal(module: ir.Module, name: str, kinds: Sequence[Any], fill: Fill, sma
     return function
 
 
+def calling(name: str, fill: Fill, skipped: int, small: bool = False) -> Callable[..., Any]:
+    """The code generator of a leaf that calls an internal function with all of its operands but the first, which are
+    literals."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        operands = arguments[skipped:]
+        kinds = [operand.type for operand in operands]
+        builder.call(internal(builder.module, name, kinds, fill, small), operands)
+        return context.get_dummy_value()
+
+    return generate
+
+
 def number(builder: Any, value: int) -> Value:
     return Value(builder, ir.Constant(INT64, value))
 
@@ -66,6 +79,40 @@ def smaller(x: Value, y: Value) -> Value:
 
 def move(pointer: Any, count: Value) -> Any:
     return count.builder.gep(pointer, [count.raw])
+
+
+Carried = tuple[Any, Any, Any]
+"""A value that goes from turn to turn of a loop: its phi, what it is at first, what it is next."""
+
+Turn = Callable[[Value], tuple[Iterable[Any], Sequence[Any], Iterable[Carried]]]
+"""What a turn of `sums_in_registers` emits, given its number: (where the factor of each row is, the vectors of the
+columns, what is carried on). What is no sequence is emitted when it is asked for: after the columns, after the sums."""
+
+
+def sums_in_registers(vector: Vectors, rows: int, vectors: int, steps: Value, label: str,
+                      turn: Turn) -> list[list[Any]]:
+    """Rows of vectors of sums of products over `steps` >= 1 turns of a loop, all of them in registers: each is one
+    chain of multiply-adds in the order of the turns. The builder stands behind the loop then."""
+    builder = vector.builder
+    entry, loop, done = builder.block, builder.append_basic_block(label), builder.append_basic_block("done")
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    step = Value(builder, builder.phi(INT64))
+    sums = [[builder.phi(vector.kind) for _ in range(vectors)] for _ in range(rows)]
+    places, columns, carried = turn(step)
+    totals = []
+    for place, line in zip(places, sums):
+        factor = vector.splat(builder.load(place))
+        totals.append([vector.multiply_add(factor, column, phi) for phi, column in zip(line, columns)])
+    after = step + 1
+    phis = [(step.raw, step.constant(0).raw, after.raw), *carried]
+    phis += [(phi, vector.fill(0.0), total) for lines in zip(sums, totals) for phi, total in zip(*lines)]
+    for phi, start, following in phis:
+        phi.add_incoming(start, entry)
+        phi.add_incoming(following, loop)
+    builder.cbranch((after < steps).raw, loop, done)
+    builder.position_at_end(done)
+    return totals
 
 
 class Vectors:
