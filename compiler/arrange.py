@@ -53,13 +53,13 @@ class Arrangement:
         """Do steps again so that the peak keeps within the budget."""
         buffers = self.buffers
         nbytes = [evaluate_size(info.nbytes, self.sizes) for info in buffers]
-        flops = [evaluate_size(draft.flops, self.sizes) for draft in self.drafts]
+        work = [evaluate_size(draft.work, self.sizes) for draft in self.drafts]
         fixed = sum(size for size, info in zip(nbytes, buffers, strict=True) if info.place == "output")
         before = self._arena_of(self.drafts) + fixed
         if before > self.budget:
             self._reorder(nbytes)
-            flops = [evaluate_size(draft.flops, self.sizes) for draft in self.drafts]
-        result = recompute(self.drafts, buffers, Costs(nbytes, flops, fixed, self._arena_of), self.budget)
+            work = [evaluate_size(draft.work, self.sizes) for draft in self.drafts]
+        result = recompute(self.drafts, buffers, Costs(nbytes, work, fixed, self._arena_of), self.budget)
         if result.peak > self.budget:
             raise ArgumentError(beyond(result, before, self.budget, fixed, self.sizes))
         old, self.drafts = self.drafts, [each.work for each in result.steps]

@@ -22,6 +22,7 @@ from .arrange import Arrangement
 from .backend import Call, Rendered, backend_for, guarded
 from .chains import RowSpace
 from .columns import RowKernel
+from .cost import flops_of, total
 from .direct_calls import leaves_gaps, windowed_calls
 from .draft import Draft
 from .fusion import Group
@@ -208,15 +209,14 @@ class Assembler:
         placed = self.fused.placed.get(node)
         made = self.backend.product(node, views, written_as(node, placed) if placed is not None else None,
                                     self.source_buffer)
-        flops = 2 * node.size * node.inputs[0].shape[-1]
-        self._library(made.call, {self.buffer_of(node)}, node, flops, made.rows)
+        self._library(made.call, {self.buffer_of(node)}, node, flops_of(node), made.rows)
 
     def _library(self, call: Call, writes: set[int], node: Tensor, flops: Size = 0,
                  rows: RowSpace | None = None) -> None:
         """A step whose kernel is a whole text of its own."""
         nodes = [node, *([self.fused.placed[node]] if node in self.fused.placed else [])]
         self.drafts.append(Draft(call.kernel, call.arguments, call.extent, "compute", frozenset(writes), nodes, flops,
-                                  f"library {call.kernel.name}\n", rows, node.op.kind == "contraction"))
+                                  flops, f"library {call.kernel.name}\n", rows, node.op.kind == "contraction"))
 
     def _scratch(self, shape: tuple[Size, ...], dtype: str) -> int:
         self.schedule.buffers.append(BufferInfo("scratch", np.dtype(dtype), shape, "arena"))
@@ -229,18 +229,20 @@ class Assembler:
         rows = product(node.shape[:-1])
         arguments = [Argument("buffer", self.source_buffer(view.base)), Argument("buffer", self.buffer_of(node)),
                      Argument("buffer", scratch), Argument("size", node.shape[-1])]
-        self._library(Call(kernel, arguments, rows), {self.buffer_of(node), scratch}, node)
+        self._library(Call(kernel, arguments, rows), {self.buffer_of(node), scratch}, node, flops_of(node))
 
     def _add(self, lowered: Lowered, stage: str, nodes: Sequence[Tensor], guard: bool, whole: bool = False) -> None:
         pieces = [lowered] if whole else self.backend.pieces(lowered, self._scratch)
         whole_rows = len(pieces) == 1 and self.backend.extent(lowered) == lowered.extent
         rows = lowered.rows if whole_rows else None
+        flops = 0 if whole else total(nodes).flops     # what is joined has been counted in parts
         for piece in pieces:
             part = guarded(piece) if guard else piece
             kernel, listing = self._rendered(KernelIR(kernel_name(part), (part.section,), part.lanes, guard))
             reports = any(argument.kind == "status" for argument in part.arguments)
             self.drafts.append(Draft(kernel, part.arguments, self.backend.extent(part), stage, written(part),
-                                      list(nodes), part.flops, listing, rows, reports=reports))
+                                      list(nodes), part.work, flops, listing, rows, reports=reports))
+            flops = 0     # told of the first of them: it does most
 
     def _guards(self) -> bool:
         """Does the next step have to look at the status? Only where a step before it checks something."""
@@ -313,10 +315,11 @@ class Assembler:
         names = list(dict.fromkeys(name for lowered, _ in parts for name in lowered.names))
         ir = KernelIR("update_" + "_".join(names[:5]), tuple(sections), guarded=guard, merged=True)
         kernel, listing = self._rendered(ir)
-        total: Size = 0
+        extent: Size = 0
         for lowered, _ in parts:
-            total = total + self.backend.section_length(lowered.extent)
-        self.drafts.append(Draft(kernel, arguments, total, "commit", frozenset(writes), members, 0, listing))
+            extent = extent + self.backend.section_length(lowered.extent)
+        cost = total(member for _, nodes in parts for member in nodes).flops
+        self.drafts.append(Draft(kernel, arguments, extent, "commit", frozenset(writes), members, 0, cost, listing))
 
     # Finishing.
 
@@ -357,7 +360,7 @@ class Assembler:
         nodes = tuple(describe(node) for node in draft.nodes)
         scope = next((node.scope for node in draft.nodes if node.scope), "")
         name = draft.kernel.name
-        return Note(f"{scope}/{name}" if scope else name, nodes, lines[:12], draft.flops, moved)
+        return Note(f"{scope}/{name}" if scope else name, nodes, lines[:12], draft.flops, moved, draft.work)
 
 
 class _Numbers:

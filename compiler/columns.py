@@ -98,7 +98,7 @@ class RowKernel:
         section = replace(section, columns=(*section.columns, sums),
                           parameters=tuple(each for each, _ in parameters.values()))
         self.nodes += nodes
-        self.lowered = replace(self.lowered, section=section, flops=self.lowered.flops + other.flops, rows=None,
+        self.lowered = replace(self.lowered, section=section, work=self.lowered.work + other.work, rows=None,
                                arguments=[argument for _, argument in parameters.values()],
                                names=[*self.lowered.names, "columns"] if not self.joins else self.lowered.names)
         self._drop_dead(renamed.matched)

@@ -9,6 +9,7 @@ from staticgraph.tensor import Tensor
 from staticgraph.types import Shape, Size, floor_divide, product
 
 from .backend import Call, Rendered
+from .cost import conv_flops, flops_of
 from .parameters import BufferOf
 from .program import Argument
 from .render import cpu_conv, cpu_pool
@@ -66,15 +67,15 @@ def windowed_calls(node: Tensor, views: Sequence[View], buffer_of: BufferOf, tar
         return Argument("buffer", buffer_of(base), offset * base.dtype.itemsize)
 
     if node.op.name == "direct_place":
-        return [(_with(_place(node), buffer(0), buffer(1), Argument("buffer", buffer_of(node))), 0)]
+        return [(_with(_place(node), buffer(0), buffer(1), Argument("buffer", buffer_of(node))), flops_of(node))]
     if node.op.name == "direct_conv_weights":
-        call, flops = _weights(node, target)
-        return [(_with(call, buffer(0), buffer(1), Argument("buffer", buffer_of(node))), flops)]
+        call = _weights(node, target)
+        return [(_with(call, buffer(0), buffer(1), Argument("buffer", buffer_of(node))), flops_of(node))]
     made = []
     for number in range(1, len(views)):
-        call, flops, offset = _conv(node, number, target)
+        call, offset = _conv(node, number, target)
         y = Argument("buffer", buffer_of(node), offset * node.dtype.itemsize)
-        made.append((_with(call, buffer(0), buffer(number), y), flops))
+        made.append((_with(call, buffer(0), buffer(number), y), conv_flops(node, number)))
     return made
 
 
@@ -87,8 +88,8 @@ def _with(call: Call, *buffers: Argument) -> Call:
     return Call(call.kernel, [*buffers, *call.arguments], call.extent)
 
 
-def _conv(node: Tensor, number: int, target: Target) -> tuple[Call, Size, Size]:
-    """The call for one operand of weights, its operations, and where its part of the result starts."""
+def _conv(node: Tensor, number: int, target: Target) -> tuple[Call, Size]:
+    """The call for one operand of weights, and where its part of the result starts."""
     x, w = node.inputs[0], node.inputs[number]
     blocks = conv_blocks(node)
     assert blocks is not None, "the pass asks first"
@@ -104,11 +105,10 @@ def _conv(node: Tensor, number: int, target: Target) -> tuple[Call, Size, Size]:
     numbers, counts = _numbers(attrs, x.shape, w.shape[1], outputs, size, kernel, blocks, 1, result)
     call = Call(Rendered(*cpu_conv.render_conv(str(node.dtype), target)), numbers,
                 product((x.shape[0], groups, *counts)))
-    flops = 2 * product((x.shape[0], w.shape[0], *size, *w.shape[1:]))
-    return call, flops, place[0] * columns + place[1]
+    return call, place[0] * columns + place[1]
 
 
-def _weights(node: Tensor, target: Target) -> tuple[Call, Size]:
+def _weights(node: Tensor, target: Target) -> Call:
     x, ct = node.inputs
     blocks = weight_blocks(node)
     assert blocks is not None, "the pass asks first"
@@ -117,7 +117,7 @@ def _weights(node: Tensor, target: Target) -> tuple[Call, Size]:
     numbers, _ = _numbers(node.attrs, x.shape, channels, outputs, ct.shape[2:], node.attrs["kernel"], blocks, parts)
     kernel = cpu_conv.render_conv_weights(str(node.dtype), int(outputs), target)
     extent = product((parts, groups, cpu_conv.parts_of(channels, blocks.channels)))
-    return Call(Rendered(*kernel), numbers, extent), 2 * product((*ct.shape, node.shape[2]))
+    return Call(Rendered(*kernel), numbers, extent)
 
 
 def _place(node: Tensor) -> Call:

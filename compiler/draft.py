@@ -16,7 +16,8 @@ from .program import Argument
 
 @dataclass(eq=False)
 class Draft:
-    """One of them; see the module docstring."""
+    """One of them; see the module docstring. `work` is the rough count of elements that decisions are made by, `flops`
+    what its nodes cost."""
 
     kernel: Rendered
     arguments: list[Argument]
@@ -24,6 +25,7 @@ class Draft:
     stage: str
     writes: frozenset[int]
     nodes: list[Tensor]
+    work: Size = 0
     flops: Size = 0
     ir: str = ""
     rows: RowSpace | None = None

@@ -48,7 +48,7 @@ class Lowered:
     lanes: str
     names: list[str]
     flat: bool = False
-    flops: Size = 0
+    work: Size = 0
     extents: tuple[Size, ...] = ()
     inner: tuple[Size, ...] = ()
     rows: RowSpace | None = None

@@ -118,13 +118,15 @@ class Chain:
 
 @dataclass(frozen=True)
 class Note:
-    """Side data of a step for people: what it computes, for whom. Never part of a hash."""
+    """Side data of a step: what it computes, for whom, and at which cost (see `cost`). `work` is the rough count of
+    elements that the runtime shares among threads by. Never part of a hash."""
 
     title: str
     nodes: tuple[str, ...] = ()
     lines: tuple[str, ...] = ()
     flops: Size = 0
     bytes_moved: Size = 0
+    work: Size = 0
 
 
 @dataclass(frozen=True)

@@ -67,11 +67,11 @@ class Made(Generic[W]):
 
 @dataclass(frozen=True)
 class Costs(Generic[W]):
-    """What the search counts with: bytes of each given buffer, flops of each given step, bytes that are there anyway
+    """What the search counts with: bytes of each given buffer, work of each given step, bytes that are there anyway
     (outputs), and the bytes of the arena once steps are planned."""
 
     nbytes: Sequence[int]
-    flops: Sequence[int]
+    work: Sequence[int]
     fixed: int
     arena: Callable[[Sequence[W]], int]
 
@@ -304,7 +304,7 @@ class _Search(Generic[W]):
         return len(self.touchers[buffer]) == 1
 
     def _work(self, found: Mapping[int, int]) -> float:
-        """Flops of making these again, and bytes moved for it."""
+        """Work of making these again, and bytes moved for it."""
         steps = {writer for buffer in found for writer in self.writers[buffer]}
         moved = sum(self.costs.nbytes[buffer] for step in steps for buffer in self.works[step].reads)
-        return float(1 + moved + sum(self.costs.flops[step] for step in steps))
+        return float(1 + moved + sum(self.costs.work[step] for step in steps))

@@ -8,14 +8,25 @@ made on every compile, so texts are made once for each distinct type and node.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from staticgraph.formatting import format_attrs
 from staticgraph.tensor import Tensor, toposort
 
+from .cost import bytes_of, flops_of
 from .program import GraphRecord, NodeRecord
 
 LINES_KEPT = 12
+
+
+class Texts(NamedTuple):
+    """What a record says of a node by itself."""
+
+    type: str
+    lines: tuple[str, ...]
+    detail: str
+    flops: str
+    bytes_moved: str
 
 
 class Recorder:
@@ -27,7 +38,7 @@ class Recorder:
         self.variables = variables
         self._types: dict[Any, str] = {}
         self._lines: dict[Any, tuple[str, ...]] = {}
-        self._texts: dict[Tensor, tuple[str, tuple[str, ...], str]] = {}
+        self._texts: dict[Tensor, Texts] = {}
 
     def record(self, stage: str, roots: Sequence[Tensor],
                steps: Mapping[Tensor, tuple[int, ...]] | None = None) -> GraphRecord:
@@ -43,19 +54,20 @@ class Recorder:
                                  for variable, root in zip(self.variables, roots[count:], strict=True)))
 
     def _node(self, node: Tensor, number: Mapping[Tensor, int], steps: tuple[int, ...]) -> NodeRecord:
-        kind, lines, detail = self._texts.get(node) or self._describe(node)
-        return NodeRecord(node.op.name, node.op.kind, kind, node.name or "", node.scope, lines,
-                          tuple(number[each] for each in node.inputs), detail, steps)
+        texts = self._texts.get(node) or self._describe(node)
+        return NodeRecord(node.op.name, node.op.kind, texts.type, node.name or "", node.scope, texts.lines,
+                          tuple(number[each] for each in node.inputs), texts.detail, steps, (), texts.flops,
+                          texts.bytes_moved)
 
-    def _describe(self, node: Tensor) -> tuple[str, tuple[str, ...], str]:
+    def _describe(self, node: Tensor) -> Texts:
         kind = self._types.get(node.type)
         if kind is None:
             kind = self._types[node.type] = str(node.type)
         lines = self._lines.get(node.locations)
         if lines is None:
             lines = self._lines[node.locations] = tuple(map(str, node.locations[:LINES_KEPT]))
-        text = self._texts[node] = (kind, lines, format_attrs(node))
-        return text
+        texts = self._texts[node] = Texts(kind, lines, format_attrs(node), str(flops_of(node)), str(bytes_of(node)))
+        return texts
 
 
 def output_names(outputs: Sequence[Tensor], structure: tuple[Any, ...]) -> list[str]:

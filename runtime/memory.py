@@ -287,10 +287,10 @@ class Layout:
         for step, entry in zip(self._program.steps, table):
             extent, private = int(entry[2]), self._is_private(step)
             traffic = sum(nbytes[index] for index in (*step.reads, *step.writes))
-            flops = evaluate_size(self._program.notes[step.note].flops, sizes)
+            done = evaluate_size(self._program.notes[step.note].work, sizes)
             threads = self._threads if share_private or not private else 1
-            entry[3] = chunk_of(extent, traffic, flops, threads)
-            work += traffic + flops
+            entry[3] = chunk_of(extent, traffic, done, threads)
+            work += traffic + done
         return bool((table[:, 3] < table[:, 2]).any()), work <= BRIEF_WORK
 
     def _fill_launches(self, row: Array, sizes: Mapping[str, int]) -> bool:
@@ -313,12 +313,12 @@ class Layout:
         nbytes = {index: evaluate_size(program.buffers[index].nbytes, sizes)
                   for number in members for index in (*program.steps[number].reads, *program.steps[number].writes)}
         written = {index for number in members for index in program.steps[number].writes}
-        flops = sum(evaluate_size(program.notes[program.steps[number].note].flops, sizes) for number in members)
-        row[start + 1] = block_of(rows, sum(nbytes[index] for index in written), flops)
+        work = sum(evaluate_size(program.notes[program.steps[number].note].work, sizes) for number in members)
+        row[start + 1] = block_of(rows, sum(nbytes[index] for index in written), work)
         parts = row[start + HEAD_SLOTS: start + HEAD_SLOTS + PART_SLOTS * chain.count].reshape(-1, PART_SLOTS)
         parts[:, :2] = table[chain.first: chain.first + chain.count, :2]
         parts[:, 2] = table[chain.first: chain.first + chain.count, 2] // max(1, rows)
-        chunk = chunk_of(rows, sum(nbytes.values()), flops, self._threads)
+        chunk = chunk_of(rows, sum(nbytes.values()), work, self._threads)
         return [chain_address(), address_of(row) + SLOT_BYTES * start, rows, chunk, 0]
 
 

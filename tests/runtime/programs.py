@@ -177,5 +177,5 @@ def workspace_program(shape: tuple[Any, ...] = (BATCH,)) -> Program:
         kernels=(kernel(ADD_ONE), kernel(THROUGH_WORKSPACE)),
         steps=(Step(0, at(0, 2), size, reads=(0,), writes=(2,)),
                Step(1, at(2, 1, 3), size, reads=(2,), writes=(1, 3), note=1)),
-        notes=(Note("x + 1"), Note("square", flops=size * 100)),
+        notes=(Note("x + 1"), Note("square", work=size * 100)),
         arena_bytes=size * 128)
