@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 import staticgraph as sg
-from staticgraph.cli import STAGES, SUFFIXES, load_model, main, split_model
+from staticgraph.cli import main
+from staticgraph.cli.graph import STAGES, SUFFIXES
+from staticgraph.cli.models import load_model, split_model
 from staticgraph.viz.export import FORMATS
 from staticgraph.viz.model import STAGES as ALL_STAGES
 

@@ -12,13 +12,9 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from ..errors import StaticGraphError
-from .models import CommandError, find_model, load_model, split_model
-
-STAGES = ("tensor", "primitive", "fused")
-SUFFIXES = (".svg", ".txt", ".dot", ".json", ".graphml")
+from .models import CommandError
 
 HELP = """\
 A static-graph compiler: define a graph, differentiate it, compile it, run it.
@@ -30,21 +26,6 @@ A static-graph compiler: define a graph, differentiate it, compile it, run it.
   staticgraph dump model.py:step -o dump         what did the compiler do?
 
 A model is path/to/model.py:name: a tensor, several of them, or what sg.compile returned."""
-
-GRAPH_HELP = f"""\
-Draw what a Python file builds.
-
-  staticgraph graph model.py:loss -o loss.svg
-  staticgraph graph model.py:step -o step.txt --stage tensor
-
-MODEL is path/to/model.py:name. The file is run as if imported, so what stands below
-`if __name__ == "__main__":` is not. `name` is what the file calls
-  a tensor       or a list, tuple or dict of tensors; if the file also has `updates`
-                 ({{variable: new value}}), both are drawn: the whole training step
-  an executable  what sg.compile returned
-
-The suffix of FILE is the format: {', '.join(SUFFIXES)}."""
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit status."""
@@ -84,17 +65,11 @@ def _parser() -> argparse.ArgumentParser:
                "2 the command was wrong (no such file, name or option).")
     parser.add_argument("--version", action="version", version=f"staticgraph {version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    graph = commands.add_parser("graph", help="draw the graph of a model", description=GRAPH_HELP,
-                                formatter_class=argparse.RawDescriptionHelpFormatter)
-    graph.add_argument("model", metavar="MODEL", help="path/to/model.py:name")
-    graph.add_argument("-o", "--output", metavar="FILE", required=True, help="the file to write")
-    graph.add_argument("--stage", choices=STAGES, default="fused",
-                       help="the graph as it was built, after all passes, or with its fused kernels (default: fused)")
-    graph.set_defaults(run=_graph)
     commands.add_parser("bench", help="time kernels against other libraries (staticgraph bench --help)", add_help=False)
     from ..doctor import command as doctor
-    from . import cache, dump, profile
+    from . import cache, dump, graph, profile
 
+    graph.add_parser(commands)
     for command in (profile, dump, cache, doctor):
         command.add_parser(commands)
     return parser
@@ -109,25 +84,3 @@ def version() -> str:
 
         project = Path(__file__).resolve().parent.parent.parent / "pyproject.toml"
         return str(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"])
-
-
-# staticgraph graph
-
-
-def _graph(options: argparse.Namespace) -> int:
-    output = Path(options.output)
-    if output.suffix.lower() not in SUFFIXES:
-        raise CommandError(f"cannot write '{output}': its suffix is not one of {', '.join(SUFFIXES)}")
-    if not output.absolute().parent.is_dir():
-        raise CommandError(f"cannot write '{output}': there is no folder '{output.parent}'")
-    from ..api import compile_only
-    from ..viz import export
-
-    model = find_model(options.model)
-    subject: Any = model.executable
-    if subject is None:
-        subject = model.outputs
-        if model.updates:
-            subject = compile_only(model.inputs, model.outputs, updates=model.updates)
-    export(subject, output, options.stage)
-    return 0

@@ -1,14 +1,15 @@
-"""Pictures and files of graphs: `sg.viz.export(executable, "model.svg")`.
+"""Pictures and files of graphs: `sg.viz.export(executable, "model.svg")`, or as a string, `sg.viz.to_svg(executable)`.
 
     model.py    a tensor, a Compilation or an Executable, as plain data
     display.py  what a picture shows of it
     layout.py   where things go (layering.py, ordering.py, scene.py)
-    svg.py dot.py data.py listing.py   the formats
+    drawing.py  what it looks like (palette.py), for svg.py
+    dot.py data.py listing.py   the other formats
 """
 
 from __future__ import annotations
 
 from .data import to_networkx
-from .export import export
+from .export import export, to_dot, to_graphml, to_json, to_svg, to_text
 
-__all__ = ["export", "to_networkx"]
+__all__ = ["export", "to_dot", "to_graphml", "to_json", "to_networkx", "to_svg", "to_text"]

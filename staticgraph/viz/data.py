@@ -24,8 +24,8 @@ def to_networkx(obj: Any, stage: str | None = None) -> nx.DiGraph:
     stage: "tensor" (as it was built), "primitive" (after all passes) or "fused" (with kernels). Nodes are numbered in
     the graph's order and carry op, kind, type, dtype, shape, name, scope, lines, detail, part ("forward", "backward",
     "update", or empty where that is not known), kernel, step (-1 for none), output and update (the name of the output
-    or variable that they become). Edges carry operands, the numbers of the operands that they are, such as "0" or
-    "0,1".
+    or variable that they become), partner (the nodes across a derivative), flops and bytes_moved (formulas of sizes).
+    Edges carry operands, the numbers of the operands that they are, such as "0" or "0,1", and the type of the value.
     """
     return model_graph(collect(obj, stage))
 
@@ -46,12 +46,13 @@ def model_graph(model: Model) -> nx.DiGraph:
                        name=node.name, scope=node.scope, lines=", ".join(node.lines), detail=node.detail,
                        part=model.parts[number], kernel=model.kernels[kernel].name if kernel >= 0 else "",
                        step=kernel, output=", ".join(outputs.get(number, ())),
-                       update=", ".join(updates.get(number, ())))
+                       update=", ".join(updates.get(number, ())), partner=",".join(map(str, node.partner)),
+                       flops=node.flops, bytes_moved=node.bytes_moved)
         operands: dict[int, list[str]] = {}
         for position, operand in enumerate(node.inputs):
             operands.setdefault(operand, []).append(str(position))
         for operand, positions in operands.items():
-            graph.add_edge(operand, number, operands=",".join(positions))
+            graph.add_edge(operand, number, operands=",".join(positions), type=model.nodes[operand].type)
     return graph
 
 

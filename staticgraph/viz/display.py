@@ -175,6 +175,8 @@ class _Builder:
         rows += [f"scope: {one_line(node.scope)}"] if node.scope else []
         rows += [f"kernel: {self.model.kernels[kernel].title}"] if kernel >= 0 else []
         rows += [f"part: {self.model.parts[number]}"] if self.model.parts[number] else []
+        rows += [f"cost: {node.flops} flops, {node.bytes_moved} bytes"] if node.bytes_moved != "0" else []
+        rows += [f"gradient partner: {', '.join(f'%{each}' for each in node.partner)}"] if node.partner else []
         return "\n".join([*rows, *map(one_line, node.lines)])
 
 

@@ -6,8 +6,11 @@ import re
 from collections.abc import Iterator
 
 from .display import Display, Mark
-from .svg import PARTS, ROLES, kernel_colours
+from .palette import colour, fill_of, hue
 
+PART_SHAPES = {"": "box", "forward": "box", "backward": "hexagon", "update": "parallelogram", "mixed": "cds"}
+ROLE_SHAPES = {"input": "ellipse", "variable": "box3d", "constant": "note", "buffer": "box", "output": "ellipse",
+               "update": "ellipse", "jump": "plaintext"}
 _CONTROL = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
 
@@ -28,19 +31,18 @@ def render_dot(display: Display) -> str:
 
 
 def _cluster(display: Display, kernel: int, numbers: list[int]) -> list[str]:
-    fill, border = kernel_colours(kernel)
+    border = colour(hue(kernel), "light")
     return [f"  subgraph cluster_{kernel} {{", f"    label={quoted(display.kernels[kernel])};",
-            f'    style=filled; fillcolor="{fill}"; color="{border}";',
+            f'    style=filled; fillcolor="{border}17"; color="{border}";',
             *(_mark(number, display.marks[number], "    ") for number in numbers), "  }"]
 
 
 def _mark(number: int, mark: Mark, indent: str) -> str:
-    if mark.role == "op":
-        shape, fill, border = "box", "#ffffff", PARTS[mark.part]
-    else:
-        fill, border, _ = ROLES[mark.role]
-        shape = {"input": "ellipse", "variable": "box3d", "constant": "note"}.get(mark.role, "cds")
-    label = mark.label + ("\n" + mark.detail if mark.detail else "")
+    role = fill_of(mark.role, mark.part)
+    shape = PART_SHAPES[mark.part] if mark.role == "op" else ROLE_SHAPES[mark.role]
+    fill, border = colour(role, "light"), colour(f"{role} edge", "light")
+    sign = "⟳ " if mark.role == "update" else ""
+    label = sign + mark.label + ("\n" + mark.detail if mark.detail else "")
     return (f'{indent}m{number} [label={quoted(label)}, tooltip={quoted(mark.tooltip)}, shape={shape}, '
             f'fillcolor="{fill}", color="{border}"];')
 

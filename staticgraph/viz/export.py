@@ -1,4 +1,8 @@
-"""export(): a graph into a file, in the format that its name asks for."""
+"""export(): a graph into a file, in the format that its name asks for; and the same as strings, to_svg() and its like.
+
+Every format is a function of (obj, stage, theme) and a row in `FORMATS`. Text is written as UTF-8, bytes as they are.
+The theme ("auto", "light" or "dark") is for pictures, the others leave it aside.
+"""
 
 from __future__ import annotations
 
@@ -13,44 +17,84 @@ from ..errors import ArgumentError
 from .data import render_graphml, render_json
 from .display import display
 from .dot import render_dot
+from .drawing import draw
 from .listing import render_text
-from .model import Model, collect
+from .model import collect
 from .scene import arrange
 from .svg import render_svg
 
-FORMATS: dict[str, Callable[[Model], str]] = {
-    ".txt": render_text,
-    ".dot": lambda model: render_dot(display(model)),
-    ".svg": lambda model: render_svg(model, arrange(display(model))),
-    ".json": render_json,
-    ".graphml": render_graphml,
+THEMES = ("auto", "light", "dark")
+
+
+def to_text(obj: Any, stage: str | None = None) -> str:
+    """The graph as a table, one row a node. `obj` and `stage` as of `export`."""
+    return render_text(collect(obj, stage))
+
+
+def to_dot(obj: Any, stage: str | None = None) -> str:
+    """The picture as text for Graphviz. `obj` and `stage` as of `export`."""
+    return render_dot(display(collect(obj, stage)))
+
+
+def to_json(obj: Any, stage: str | None = None) -> str:
+    """The graph as JSON, in networkx's node-link form. `obj` and `stage` as of `export`."""
+    return render_json(collect(obj, stage))
+
+
+def to_graphml(obj: Any, stage: str | None = None) -> str:
+    """The graph as GraphML. `obj` and `stage` as of `export`."""
+    return render_graphml(collect(obj, stage))
+
+
+def to_svg(obj: Any, stage: str | None = None, *, theme: str = "auto") -> str:
+    """The picture as SVG. `obj`, `stage` and `theme` as of `export`."""
+    model = collect(obj, stage)
+    return render_svg(draw(model, arrange(display(model))), theme)
+
+
+Renderer = Callable[[Any, str | None, str], str | bytes]
+
+FORMATS: dict[str, Renderer] = {
+    ".txt": lambda obj, stage, _: to_text(obj, stage),
+    ".dot": lambda obj, stage, _: to_dot(obj, stage),
+    ".svg": lambda obj, stage, theme: to_svg(obj, stage, theme=theme),
+    ".json": lambda obj, stage, _: to_json(obj, stage),
+    ".graphml": lambda obj, stage, _: to_graphml(obj, stage),
 }
+"""What each suffix means: (obj, stage, theme) -> the file's content. What is heavy is imported inside of a renderer."""
 
 
-def export(obj: Any, path: str | os.PathLike[str], stage: str | None = None) -> None:
+def export(obj: Any, path: str | os.PathLike[str], stage: str | None = None, *, theme: str = "auto") -> None:
     """Write the graph of `obj` to `path`; the suffix says how: .txt, .dot, .svg, .json or .graphml.
 
     obj: a tensor, a list, tuple or dict of tensors, an Executable, or a Compilation.
     stage: "tensor" shows the graph as it was built, "primitive" after all passes, "fused" with the kernel that computes
     each node. Without it: "fused" for what has been compiled, "tensor" for tensors.
+    theme: colours of pictures. "auto" follows the reader's light or dark setting where the format can.
 
     The file appears under its name only when it is complete. Raises ArgumentError for anything else than a graph, for
-    an unknown suffix or an unknown stage; OSError where the file cannot be written.
+    an unknown suffix, stage or theme; OSError where the file cannot be written.
     """
     target = Path(path)
-    render = FORMATS.get(target.suffix.lower())
-    if render is None:
-        raise ArgumentError(f"cannot export to '{target.name}': its suffix is not one of {', '.join(FORMATS)}")
-    write_whole(target, render(collect(obj, stage)))
+    write_whole(target, rendered(obj, target.suffix.lower(), stage, theme, f"export to '{target.name}': its suffix"))
 
 
-def write_whole(target: Path, text: str) -> None:
+def rendered(obj: Any, suffix: str, stage: str | None, theme: str, what: str) -> str | bytes:
+    """The content of a file with this suffix; `what` begins the message where there is no such format."""
+    if suffix not in FORMATS:
+        raise ArgumentError(f"cannot {what} is not one of {', '.join(FORMATS)}")
+    if theme not in THEMES:
+        raise ArgumentError(f"there is no theme '{theme}'; themes are {', '.join(THEMES)}")
+    return FORMATS[suffix](obj, stage, theme)
+
+
+def write_whole(target: Path, content: str | bytes) -> None:
     """Write to a temporary name beside the target, then rename."""
     folder = target.parent
     descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name[:40]}.", dir=folder)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace", newline="\n") as file:
-            file.write(text)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content.encode("utf-8", errors="replace") if isinstance(content, str) else content)
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, target)
     except BaseException:

@@ -24,6 +24,8 @@ LABEL_WIDTH, DETAIL_WIDTH, TITLE_WIDTH = 7.3, 6.1, 6.7
 PADDING = 12.0
 TITLE_HEIGHT = 24.0
 PORT = Item(6.0, 0.0)
+SLANT = 8.0
+"""How far the ends of ops that are not forward are pointed or slanted."""
 MOST_BENDS = 3000
 SPANS = (100, 50, 25, 12, 6, 3)
 INNER = Spacing(between=16.0, layers=22.0, slope=0.07, most=60.0)
@@ -68,7 +70,10 @@ def mark_size(mark: Mark) -> Item:
     """How large a mark is drawn."""
     if mark.role in ("output", "update", "jump"):
         return Item(columns(mark.label) * LABEL_WIDTH + 34.0, 24.0)
-    return Item(max(columns(mark.label) * LABEL_WIDTH, columns(mark.detail) * DETAIL_WIDTH) + 18.0, 36.0)
+    details = mark.detail.split("\n")
+    width = max(columns(mark.label) * LABEL_WIDTH, *(columns(detail) * DETAIL_WIDTH for detail in details))
+    slants = 2 * SLANT - 4.0 if mark.role == "op" and mark.part not in ("", "forward") else 0.0
+    return Item(width + slants + 18.0, 24.0 + 12.0 * len(details))
 
 
 def arrange(display: Display) -> Scene:

@@ -66,8 +66,8 @@ def test_networkx_of_a_tensor() -> None:
     graph = sg.viz.to_networkx(y)
     assert nx.is_directed_acyclic_graph(graph) and graph.graph == {"stage": "tensor"}
     by_op = {data["op"]: number for number, data in graph.nodes(data=True)}
-    assert graph.edges[by_op["placeholder"], by_op["multiply"]] == {"operands": "0,1"}
-    assert graph.edges[by_op["multiply"], by_op["add"]] == {"operands": "0"}
+    assert graph.edges[by_op["placeholder"], by_op["multiply"]] == {"operands": "0,1", "type": "float32[batch, 3]"}
+    assert graph.edges[by_op["multiply"], by_op["add"]] == {"operands": "0", "type": "float32[batch, 3]"}
     data = graph.nodes[by_op["add"]]
     assert (data["dtype"], data["shape"], data["scope"], data["output"]) == ("float32", "batch, 3", "power", "output")
     assert data["lines"].startswith("test_model.py:") and (data["kernel"], data["step"]) == ("", -1)

@@ -1,0 +1,90 @@
+"""``staticgraph graph``: the graph of a model into files, or as text to the terminal."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from .models import CommandError, find_model
+
+STAGES = ("tensor", "primitive", "fused")
+SUFFIXES = (".svg", ".txt", ".dot", ".json", ".graphml")
+BINARY: tuple[str, ...] = ()
+"""Formats that are not for a terminal."""
+
+HELP = f"""\
+Draw what a Python file builds, and what the compiler makes of it.
+
+  staticgraph graph model.py:loss -o loss.svg                 a picture, with the fused kernels
+  staticgraph graph model.py:loss -o built.svg --stage tensor the graph as it was built
+  staticgraph graph model.py:step -o step.svg -o step.json    several files at once
+  staticgraph graph model.py:step -o -                        a table in the terminal
+
+MODEL is path/to/model.py:name. The file is run as if imported, so what stands below
+`if __name__ == "__main__":` is not. `name` is what the file calls
+  a tensor       or a list, tuple or dict of tensors; if the file also has `updates`
+                 ({{variable: new value}}), both are drawn: the whole training step
+  an executable  what sg.compile returned
+
+The suffix of FILE is the format: {', '.join(SUFFIXES)}."""
+
+
+def add_parser(commands: Any) -> None:
+    """The command's options."""
+    parser = commands.add_parser("graph", help="draw the graph of a model", description=HELP,
+                                 formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="path/to/model.py:name")
+    add("-o", "--output", metavar="FILE", required=True, action="append",
+        help="the file to write, - for the terminal; may be repeated")
+    add("--stage", choices=STAGES, default="fused",
+        help="the graph as it was built, after all passes, or with its fused kernels (default: fused)")
+    add("--format", choices=[suffix[1:] for suffix in SUFFIXES if suffix not in BINARY], metavar="FORMAT",
+        help="the format of -o - (default: txt)")
+    add("--theme", choices=("auto", "light", "dark"), default="auto",
+        help="colours of pictures (default: auto, which follows the reader's setting)")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    for output in options.output:
+        _check(output)
+    if options.format and "-" not in options.output:
+        raise CommandError("--format is the format of -o -; of a file, its suffix is")
+    from ..viz import export
+    from ..viz.export import rendered
+
+    subject = _subject(options.model)
+    for output in options.output:
+        if output == "-":
+            text = rendered(subject, f".{options.format or 'txt'}", options.stage, options.theme, "write: the format")
+            assert isinstance(text, str)
+            sys.stdout.write(text)
+        else:
+            export(subject, output, options.stage, theme=options.theme)
+    return 0
+
+
+def _check(output: str) -> None:
+    """What can be known before the model is run."""
+    if output == "-":
+        return
+    path = Path(output)
+    if path.suffix.lower() not in SUFFIXES:
+        raise CommandError(f"cannot write '{path}': its suffix is not one of {', '.join(SUFFIXES)}")
+    if not path.absolute().parent.is_dir():
+        raise CommandError(f"cannot write '{path}': there is no folder '{path.parent}'")
+
+
+def _subject(text: str) -> Any:
+    """What is drawn: the executable, the tensors, or the compiled training step."""
+    from ..api import compile_only
+
+    model = find_model(text)
+    if model.executable is not None:
+        return model.executable
+    if model.updates:
+        return compile_only(model.inputs, model.outputs, updates=model.updates)
+    return model.outputs
