@@ -11,7 +11,7 @@ calls that share a variable take turns, and others run at the same time.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -90,6 +90,11 @@ class Executable(ABC):
     @abstractmethod
     def memory(self) -> Memory:
         """Bytes held: as formulas of the symbolic sizes, and for the last call."""
+
+    @property
+    @abstractmethod
+    def last_sizes(self) -> Mapping[str, int] | None:
+        """The symbolic sizes of the last call; None before the first one."""
 
     @property
     def origins(self) -> list[tuple[str, str, float, str]]:

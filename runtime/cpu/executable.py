@@ -10,7 +10,7 @@ The native call releases the interpreter lock.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, NoReturn
 
@@ -222,6 +222,10 @@ class CpuExecutable(Executable):
     @property
     def memory(self) -> Memory:
         """Bytes held: as formulas of the symbolic sizes, and for the last call."""
+        return measure(self._program, self.last_sizes, self._arena.nbytes, arena=self._layout.arena_bytes)
+
+    @property
+    def last_sizes(self) -> Mapping[str, int] | None:
+        """The symbolic sizes of the last call; None before the first one."""
         binding = self._bindings.get(self._last) if self._last is not None else None
-        return measure(self._program, binding.sizes if binding is not None else None, self._arena.nbytes,
-                       arena=self._layout.arena_bytes)
+        return binding.sizes if binding is not None else None

@@ -16,7 +16,7 @@ of a lost device names the kernel and the user's lines.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, NoReturn
 
@@ -360,6 +360,11 @@ class CudaExecutable(Executable):
     @property
     def memory(self) -> Memory:
         """Bytes held on the device: as formulas of the symbolic sizes, and for the last call."""
+        return measure(self._program, self.last_sizes, self._arena.nbytes + self._workspace.nbytes,
+                       self._staging.nbytes)
+
+    @property
+    def last_sizes(self) -> Mapping[str, int] | None:
+        """The symbolic sizes of the last call; None before the first one."""
         prepared = self._bindings.get(self._last) if self._last is not None else None
-        return measure(self._program, prepared.binding.sizes if prepared is not None else None,
-                       self._arena.nbytes + self._workspace.nbytes, self._staging.nbytes)
+        return prepared.binding.sizes if prepared is not None else None

@@ -11,5 +11,7 @@ from __future__ import annotations
 
 from .data import to_networkx
 from .export import export, to_dot, to_graphml, to_json, to_svg, to_text
+from .memory import export_memory, memory_plan, render_memory_svg
 
-__all__ = ["export", "to_dot", "to_graphml", "to_json", "to_networkx", "to_svg", "to_text"]
+__all__ = ["export", "export_memory", "memory_plan", "render_memory_svg", "to_dot", "to_graphml", "to_json", "to_networkx",
+           "to_svg", "to_text"]
