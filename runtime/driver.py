@@ -10,6 +10,10 @@ taken. Why the fields of a step may be read without a lock: whoever holds a chun
 caller publishes nothing new before all chunks are done. Who adds to the ticket late gets a number past the end, or, if
 a new step was published meanwhile, a chunk of that one, whose fields were stored before its ticket.
 
+A scheduler may wake a worker on the caller's own core, for they talk to each other, and leave it there: two threads are
+then as slow as one, or slower. So the caller says which core it is on, and a worker that finds itself there stops
+looking, so that it can be sent elsewhere (`threads`).
+
 After each step the driver looks at the first slot of the status block and stops where it is not zero; it puts
 `RAISED` there itself when a kernel returns anything but 0. The ctypes pointers release the interpreter lock, so that
 executables in other threads run meanwhile.
@@ -37,7 +41,11 @@ RAISED = -1
 """What the status block starts with after a kernel has ended with a Python exception, which is a bug in its text."""
 
 CONTROL_SLOTS = 24
-"""int64 slots of a control block: the ticket, the count of chunks done and the fields of a step, 64 bytes apart."""
+"""int64 slots of a control block: the ticket, the count of chunks done and the fields of a step, 64 bytes apart;
+after those the caller's core."""
+
+CORE_SLOT = 22
+"""Where the core of the caller is in it."""
 
 RUN, WORK = "staticgraph_run_steps", "staticgraph_work"
 
@@ -47,10 +55,28 @@ PAUSE = {"x86_64": "llvm.x86.sse2.pause()", "amd64": "llvm.x86.sse2.pause()", "a
          "aarch64": "llvm.aarch64.hint(i32 1)"}.get(platform.machine().lower(), "llvm.donothing()")
 """What a core does that looks at a memory cell again and again; ours to choose, since LLVM names it by machine."""
 
+CORE = """
+; The core that runs this.
+declare i32 @sched_getcpu()
+define internal i64 @core() {
+entry:
+  %number = call i32 @sched_getcpu()
+  %core = sext i32 %number to i64
+  ret i64 %core
+}
+""" if sys.platform == "linux" else """
+; The core that runs this: not to be had here, and threads could not choose it.
+define internal i64 @core() {
+entry:
+  ret i64 -1
+}
+"""
+
 ASSEMBLY = f"""
 declare i32 @{YIELD}()
 declare void @{PAUSE.replace("i32 1", "i32")}
 
+{CORE}
 ; Before looking again: a pause of the core, and now and then a chance for others.
 define internal void @relax(i64 %turn) {{
 entry:
@@ -122,9 +148,11 @@ none:
   ret i64 %count
 }}
 
-; A worker: runs chunks as they come, and gives up after looking in vain so many times.
+; A worker: runs chunks as they come, and gives up after looking in vain so many times, or at once where it finds itself
+; on the caller's core: then -1.
 define i64 @{WORK}(ptr %control, i64 %thread, i64 %patience) {{
 entry:
+  %core.place = getelementptr i64, ptr %control, i64 {CORE_SLOT}
   br label %look
 look:
   %total = phi i64 [ 0, %entry ], [ %total.next, %idle ]
@@ -135,12 +163,25 @@ look:
   %vain.more = add i64 %vain, 1
   %vain.next = select i1 %nothing, i64 %vain.more, i64 0
   %tired = icmp sgt i64 %vain.next, %patience
-  br i1 %tired, label %rest, label %idle
+  br i1 %tired, label %rest, label %here
+here:
+  %rhythm = and i64 %vain.next, 63
+  %due = icmp eq i64 %rhythm, 1
+  br i1 %due, label %compare, label %idle
+compare:
+  %core = call i64 @core()
+  %callers = load volatile i64, ptr %core.place
+  %equal = icmp eq i64 %core, %callers
+  %known = icmp sge i64 %core, 0
+  %same = and i1 %equal, %known
+  br i1 %same, label %apart, label %idle
 idle:
   call void @relax(i64 %vain.next)
   br label %look
 rest:
   ret i64 %total.next
+apart:
+  ret i64 -1
 }}
 
 ; Runs all steps; gives the number of the one that reported something, or -1. Without a control block, alone.
@@ -149,6 +190,7 @@ entry:
   %done.place = getelementptr i64, ptr %control, i64 8
   %fields.place = getelementptr i64, ptr %control, i64 16
   %status.place = getelementptr i64, ptr %control, i64 21
+  %core.place = getelementptr i64, ptr %control, i64 {CORE_SLOT}
   %alone = icmp eq ptr %control, null
   %any = icmp sgt i64 %count, 0
   br i1 %any, label %step, label %finished
@@ -179,6 +221,8 @@ piece:
 publish:
   call void @llvm.memcpy.p0.p0.i64(ptr %fields.place, ptr %row, i64 {8 * STEP_SLOTS}, i1 false)
   store ptr %status, ptr %status.place
+  %core = call i64 @core()
+  store volatile i64 %core, ptr %core.place
   %above = add i64 %extent, %chunk
   %last = sub i64 %above, 1
   %chunks = sdiv i64 %last, %chunk
@@ -233,7 +277,8 @@ def run_address() -> int:
 
 @cache
 def load_worker() -> Work:
-    """work(control, thread, patience): runs chunks until none has come for a while; the number of chunks run."""
+    """work(control, thread, patience): runs chunks until none has come for a while; the number of chunks run, or -1
+    where the worker is on the caller's core."""
     return ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 3)(_address(WORK))
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .driver import CONTROL_SLOTS, load_worker
+from .driver import CONTROL_SLOTS, CORE_SLOT, load_worker
 
 CHUNK_WORK = 32768
 """Elements moved that make a chunk worth handing to a thread."""
@@ -51,7 +51,7 @@ def chunk_of(extent: int, nbytes: int, flops: int, threads: int) -> int:
     if flops > DENSE_INTENSITY * nbytes:
         least = -(-extent // max(1, flops // (2 * DENSE_CHUNK_WORK)))
         rows = max(least, -(-extent // (4 * threads)), min(-(-extent // threads), DENSE_ROWS))
-        turns = -(-extent // (rows * threads))     # all threads get the same number of chunks
+        turns = max(1, extent // (rows * threads))     # all threads get the same number of chunks
         return min(extent, max(least, -(-extent // (turns * threads))))
     chunks = min(max(extent, nbytes // 4) // CHUNK_WORK, MAXIMUM_CHUNKS, extent)
     if chunks <= 1:
@@ -118,7 +118,27 @@ class Pool:
     def _serve(self, number: int, gate: threading.Lock) -> None:
         while True:
             gate.acquire()
-            self._work(self.control, number, PATIENCE)
+            while self._work(self.control, number, PATIENCE) < 0 and _leave(self._callers_core()):
+                pass
+
+    def _callers_core(self) -> int:
+        return int(self._block[(self.control - self._block.ctypes.data) // 8 + CORE_SLOT])
+
+
+def _leave(core: int) -> bool:
+    """Send the thread that calls this to another core than this one; whether there is one. It may come back: what it
+    may run on stays as it was."""
+    if not hasattr(os, "sched_setaffinity"):
+        return False
+    allowed = os.sched_getaffinity(0)
+    if not allowed - {core}:
+        return False
+    try:
+        os.sched_setaffinity(0, allowed - {core})
+        os.sched_setaffinity(0, allowed)
+    except OSError:     # what a container allows may change meanwhile
+        return False
+    return True
 
 
 _pool: Pool | None = None

@@ -16,7 +16,7 @@ from staticgraph.errors import OutOfRangeError
 from staticgraph.runtime import memory, threads
 from staticgraph.runtime.cpu import executable as executable_module
 from staticgraph.runtime.cpu.loader import load_kernel
-from staticgraph.runtime.driver import STEP_SLOTS, load_driver
+from staticgraph.runtime.driver import CONTROL_SLOTS, CORE_SLOT, STEP_SLOTS, load_driver, load_worker
 from staticgraph.runtime.executable import load
 
 from .programs import (
@@ -84,6 +84,7 @@ def test_chunks_of_a_matmul(m: int, k: int, n: int, count: int, chunk: int) -> N
 
 def test_small_steps_are_not_cut() -> None:
     assert threads.chunk_of(10_000, 80_000, 10_000, 8) == 10_000
+    assert threads.chunk_of(100_000, 800_000, 6_000_000, 2) == 25_000     # four that are even rather than five
 
 
 @pytest.mark.parametrize("extents", [(1000,), (5, 0, 4097, 1, 333)])
@@ -320,3 +321,28 @@ def test_the_process_may_end_right_after_a_call() -> None:
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
                          capture_output=True, text=True, check=False, timeout=120)
     assert (run.returncode, run.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="threads choose their core on Linux only")
+def test_a_worker_leaves_the_core_of_its_caller() -> None:
+    """It stops looking at once there, looks with patience elsewhere, and what it may run on stays as it was."""
+    found: list[object] = []
+
+    def serve() -> None:
+        allowed = os.sched_getaffinity(0)
+        here = min(allowed)
+        os.sched_setaffinity(0, {here})
+        control = np.zeros(CONTROL_SLOTS, np.int64)
+        control[CORE_SLOT] = here
+        found.append(load_worker()(control.ctypes.data, 1, 200))
+        found.append(threads._leave(here))     # there is no other core
+        control[CORE_SLOT] = here + 1
+        found.append(load_worker()(control.ctypes.data, 1, 200))
+        os.sched_setaffinity(0, allowed)
+        found.append(threads._leave(here) == (len(allowed) > 1))
+        found.append(os.sched_getaffinity(0) == allowed)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    thread.join()
+    assert found == [-1, False, 0, True, True]
