@@ -21,10 +21,12 @@ from .errors import (
     ArgumentError,
     DeviceError,
     DTypeError,
+    FileFormatError,
     GradientError,
     OutOfMemoryError,
     OutOfRangeError,
     ShapeError,
+    StateError,
     StaticGraphError,
     UnsupportedError,
     VerificationError,
@@ -33,6 +35,7 @@ from .formatting import format_graph
 from .interpreter import evaluate
 from .location import Location, name_scope
 from .ops import *
+from .state import SavedState, load, save
 from .tensor import Tensor
 from .types import Dim
 
@@ -41,10 +44,11 @@ if TYPE_CHECKING:
     from .api import DeviceArray, DeviceInfo, Executable
 
 __all__ = [
-    "ArgumentError", "DTypeError", "DeviceArray", "DeviceError", "DeviceInfo", "Dim", "Executable", "GradientError",
-    "Location", "OutOfMemoryError", "OutOfRangeError", "ShapeError", "StaticGraphError", "Tensor", "UnsupportedError",
-    "VerificationError", "compile", "devices", "evaluate", "format_graph", "grad", "hessian", "jacobian", "jvp",
-    "name_scope", "nn", "optim", "random", "stabilise", "verify_grad", "viz", "vjp",
+    "ArgumentError", "DTypeError", "DeviceArray", "DeviceError", "DeviceInfo", "Dim", "Executable",
+    "FileFormatError", "GradientError", "Location", "OutOfMemoryError", "OutOfRangeError", "SavedState", "ShapeError",
+    "StateError", "StaticGraphError", "Tensor", "UnsupportedError", "VerificationError", "compile", "devices",
+    "evaluate", "format_graph", "grad", "hessian", "jacobian", "jvp", "load", "name_scope", "nn", "optim", "random",
+    "save", "stabilise", "verify_grad", "viz", "vjp",
 ]
 __all__ += ops.__all__
 

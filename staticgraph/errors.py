@@ -51,6 +51,14 @@ class UnsupportedError(StaticGraphError, NotImplementedError):
     """An operation for which no kernel exists on the chosen device."""
 
 
+class FileFormatError(StaticGraphError, ValueError):
+    """A file that is not what it should be: damaged, of another kind, or made by a newer version."""
+
+
+class StateError(StaticGraphError, ValueError):
+    """A file of state whose entries are not those of the variables that they are for."""
+
+
 class VerificationError(StaticGraphError, AssertionError):
     """An intermediate form that breaks its own rules: a bug in a pass, never in the user's graph."""
 

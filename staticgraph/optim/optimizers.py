@@ -60,6 +60,18 @@ class Optimizer:
         """The optimizer's own variables, in the order in which they were made: what to save beside the parameters."""
         return list(self._state.values())
 
+    def named_state(self) -> list[tuple[str, Tensor]]:
+        """The optimizer's own variables by name, as `sg.save` has them: ``count``, ``<parameter>.<kind>``, and ``lr``
+        where the rate is a variable. A parameter without a name, or with another one's, goes by its number."""
+        names = [parameter.name for parameter in self._parameters.values()]
+        label = {number: name if name and names.count(name) == 1 else str(position)
+                 for position, (number, name) in enumerate(zip(self._parameters, names))}
+        found = [(f"{label[number]}.{kind}" if number else kind, value)
+                 for (number, kind), value in self._state.items()]
+        if isinstance(self.lr, Tensor) and self.lr.op.name == "variable":
+            found.append(("lr", self.lr))
+        return found
+
     @property
     def count(self) -> Tensor:
         """The variable that counts steps, for those that need to know: a whole number, shared by all parameters."""
