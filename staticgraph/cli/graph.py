@@ -9,7 +9,7 @@ from typing import Any
 
 from .models import CommandError, find_model
 
-STAGES = ("tensor", "primitive", "fused")
+STAGES = ("tensor", "primitive", "fused", "program")
 SUFFIXES = (".svg", ".txt", ".dot", ".json", ".graphml")
 BINARY: tuple[str, ...] = ()
 """Formats that are not for a terminal."""
@@ -20,6 +20,7 @@ Draw what a Python file builds, and what the compiler makes of it.
   staticgraph graph model.py:loss -o loss.svg                 a picture, with the fused kernels
   staticgraph graph model.py:loss -o built.svg --stage tensor the graph as it was built
   staticgraph graph model.py:step -o step.svg -o step.json    several files at once
+  staticgraph graph model.py:step -o run.svg --stage program  steps, buffers and how long they live
   staticgraph graph model.py:step -o -                        a table in the terminal
 
 MODEL is path/to/model.py:name. The file is run as if imported, so what stands below
@@ -40,7 +41,7 @@ def add_parser(commands: Any) -> None:
     add("-o", "--output", metavar="FILE", required=True, action="append",
         help="the file to write, - for the terminal; may be repeated")
     add("--stage", choices=STAGES, default="fused",
-        help="the graph as it was built, after all passes, or with its fused kernels (default: fused)")
+        help="the graph as it was built, after all passes, with its fused kernels (default), or as steps and buffers")
     add("--format", choices=[suffix[1:] for suffix in SUFFIXES if suffix not in BINARY], metavar="FORMAT",
         help="the format of -o - (default: txt)")
     add("--theme", choices=("auto", "light", "dark"), default="auto",

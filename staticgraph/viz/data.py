@@ -26,6 +26,10 @@ def to_networkx(obj: Any, stage: str | None = None) -> nx.DiGraph:
     "update", or empty where that is not known), kernel, step (-1 for none), output and update (the name of the output
     or variable that they become), partner (the nodes across a derivative), flops and bytes_moved (formulas of sizes).
     Edges carry operands, the numbers of the operands that they are, such as "0" or "0,1", and the type of the value.
+
+    stage "program": nodes are steps (kind "step"; further extent, chain, stage, computes) and buffers (kind "input",
+    "variable", "constant", "output" or "arena"; further buffer, place, bytes, chain, and in the arena offset,
+    first_step and last_step).
     """
     return model_graph(collect(obj, stage))
 
@@ -47,7 +51,8 @@ def model_graph(model: Model) -> nx.DiGraph:
                        part=model.parts[number], kernel=model.kernels[kernel].name if kernel >= 0 else "",
                        step=kernel, output=", ".join(outputs.get(number, ())),
                        update=", ".join(updates.get(number, ())), partner=",".join(map(str, node.partner)),
-                       flops=node.flops, bytes_moved=node.bytes_moved)
+                       flops=node.flops, bytes_moved=node.bytes_moved,
+                       **(model.facts[number] if model.facts else {}))
         operands: dict[int, list[str]] = {}
         for position, operand in enumerate(node.inputs):
             operands.setdefault(operand, []).append(str(position))

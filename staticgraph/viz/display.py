@@ -9,16 +9,18 @@ Comes in: a `Model`. Goes out: a `Display` of marks and arrows. What is left out
 * placeholders, variables and arrays are drawn again in every kernel (or part) that reads them, so that no arrow crosses
   the picture for them.
 
-Outputs and updates of variables get marks of their own below the node that they come from.
+Outputs and updates of variables get marks of their own below the node that they come from. The stage "program" is drawn
+by steps.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from ..compiler.program import NodeRecord
+from .marks import Arrow, Display, Mark, kernel_tooltip
 from .model import Model
+from .steps import StepsBuilder
 from .text import clip, one_line
 
 WIDEST_LABEL = 34
@@ -27,49 +29,16 @@ COMMUTATIVE = frozenset("add multiply maximum minimum equal not_equal logical_an
                         "bitwise_or bitwise_xor hypot logaddexp".split())
 
 
-@dataclass
-class Mark:
-    """One thing to draw. `role`: op, input, variable, constant, output, update or jump; `node` is its node in the
-    model; `kernel` the position of its kernel or -1."""
-
-    role: str
-    label: str
-    detail: str
-    tooltip: str
-    node: int
-    kernel: int = -1
-    part: str = ""
-
-
-@dataclass
-class Arrow:
-    """From mark to mark. `order` is the operand's number where that matters; `folded` are the views on the way."""
-
-    source: int
-    target: int
-    order: int = 0
-    folded: tuple[str, ...] = ()
-
-
-@dataclass
-class Display:
-    """Marks and arrows of a model; `kernels` are titles, in the order of the model's kernels."""
-
-    stage: str
-    marks: list[Mark] = field(default_factory=list)
-    arrows: list[Arrow] = field(default_factory=list)
-    kernels: tuple[str, ...] = ()
-
-
 def display(model: Model) -> Display:
     """Decide what is drawn; see the module docstring."""
-    return _Builder(model).run()
+    return StepsBuilder(model).run() if model.stage == "program" else _Builder(model).run()
 
 
 class _Builder:
     def __init__(self, model: Model) -> None:
         self.model = model
-        self.shown = Display(model.stage, kernels=kernel_titles(model))
+        self.shown = Display(model.stage, kernels=kernel_titles(model),
+                             tooltips=tuple(map(kernel_tooltip, model.kernels)))
         self.roots = {number for _, number in model.outputs} | {number for pair in model.updates for number in pair}
         self.text_of: dict[int, str] = {}
         self.mark_of: dict[tuple[int, int, str], int] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from .display import Display, Mark
+from .marks import Display, Mark
 from .palette import colour, fill_of, hue
 
 PART_SHAPES = {"": "box", "forward": "box", "backward": "hexagon", "update": "parallelogram", "mixed": "cds"}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from .display import Mark
+from .marks import Mark
 from .model import Model
 from .palette import PARTS, ROLES, fill_of, hue
 from .scene import SLANT, TITLE_HEIGHT, Box, Path, Scene
@@ -85,7 +85,7 @@ def draw(model: Model, scene: Scene) -> Drawing:
     top = MARGIN + max(y for y, _ in legend) + 18.0
     pen = _Pen((width - scene.width) / 2, top)
     body: list[Group | Shape | Text] = [
-        *(_kernel(pen, model, number, box) for number, box in sorted(scene.kernels.items())),
+        *(_kernel(pen, scene, number, box) for number, box in sorted(scene.kernels.items())),
         *(_path(pen, scene, path) for path in scene.paths),
         *(_kernel_title(pen, scene, number, box) for number, box in sorted(scene.kernels.items())),
         *(_mark(pen, mark, box) for mark, box in zip(scene.display.marks, scene.marks, strict=True)),
@@ -95,6 +95,9 @@ def draw(model: Model, scene: Scene) -> Drawing:
 
 def headline(model: Model) -> str:
     """What the picture shows."""
+    if model.stage == "program":
+        buffers = len({fact["buffer"] for fact in model.facts if "buffer" in fact})
+        return f"staticgraph: program, {len(model.kernels)} steps over {buffers} buffers"
     stage = {"tensor": "graph as it was built", "primitive": "graph after all passes",
              "fused": "graph with its fused kernels"}[model.stage]
     kernels = f", {len(model.kernels)} kernel calls" if model.kernels else ""
@@ -168,7 +171,8 @@ def _legend(model: Model, scene: Scene, width: float) -> Iterator[tuple[float, G
     entries = [(role, "", name) for role, name in ROLES.items() if role in roles]
     entries += [("op", part, name) for part, name in PARTS.items() if part in parts]
     if any(path.folded for path in scene.paths):
-        entries.append(("", "", "through views, which cost nothing"))
+        entries.append(("", "", "memory that is written again" if model.stage == "program" else
+                        "through views, which cost nothing"))
     for role, part, name in entries:
         needed = 34 + columns(name) * SMALL
         if x + needed > width - MARGIN:
@@ -177,10 +181,10 @@ def _legend(model: Model, scene: Scene, width: float) -> Iterator[tuple[float, G
                   pen.outline([(x, y - 4), (x + 26, y - 4)], stroke="line", dash=(4.0, 3.0), closed=False))
         yield y, pen.text(x + 32, y, name, 11)
         x += needed + 20
-    yield from _kernel_list(pen, model, scene, width, y + 26.0)
+    yield from _kernel_list(pen, scene, width, y + 26.0)
 
 
-def _kernel_list(pen: _Pen, model: Model, scene: Scene, width: float, y: float) -> Iterator[tuple[float, Group | Text]]:
+def _kernel_list(pen: _Pen, scene: Scene, width: float, y: float) -> Iterator[tuple[float, Group | Text]]:
     numbers = sorted(scene.kernels)
     longest = max((columns(scene.display.kernels[number]) for number in numbers), default=0)
     column_width = 48 + min(longest, LEGEND_WIDEST) * SMALL
@@ -189,27 +193,19 @@ def _kernel_list(pen: _Pen, model: Model, scene: Scene, width: float, y: float) 
         row, column = divmod(place, fit)
         left, base = MARGIN + column * column_width, y + row * LEGEND_ROW
         title = clip(scene.display.kernels[number], LEGEND_WIDEST)
-        yield base, Group("entry", number, kernel_tooltip(model, number), (
+        yield base, Group("entry", number, scene.display.tooltips[number], (
             pen.rounded(Box(left, base - 9, 18, 11), 2, fill=hue(number), stroke=hue(number), tint=0.15),
             pen.text(left + 24, base, title, 11)))
     if len(numbers) > LEGEND_MOST:
         y += ((LEGEND_MOST - 1) // fit + 1) * LEGEND_ROW
-        yield y, pen.text(MARGIN, y, f"and {len(numbers) - LEGEND_MOST} more kernels", 11, "quiet")
-
-
-def kernel_tooltip(model: Model, number: int) -> str:
-    """What a kernel is."""
-    kernel = model.kernels[number]
-    rows = [f"step {kernel.step}: {kernel.name}", f"parallel iterations: {kernel.extent}"]
-    rows += ["writes variables, after everything that can fail"] if kernel.commit else []
-    return "\n".join([*rows, *kernel.lines])
+        yield y, pen.text(MARGIN, y, f"and {len(numbers) - LEGEND_MOST} more", 11, "quiet")
 
 
 # The scene.
 
 
-def _kernel(pen: _Pen, model: Model, number: int, box: Box) -> Group:
-    return Group("kernel", number, kernel_tooltip(model, number), (
+def _kernel(pen: _Pen, scene: Scene, number: int, box: Box) -> Group:
+    return Group("kernel", number, scene.display.tooltips[number], (
         pen.rounded(box, 6, fill=hue(number), stroke=hue(number), tint=0.09),))
 
 

@@ -69,7 +69,8 @@ def export(obj: Any, path: str | os.PathLike[str], stage: str | None = None, *, 
 
     obj: a tensor, a list, tuple or dict of tensors, an Executable, or a Compilation.
     stage: "tensor" shows the graph as it was built, "primitive" after all passes, "fused" with the kernel that computes
-    each node. Without it: "fused" for what has been compiled, "tensor" for tensors.
+    each node, "program" the steps and the buffers between them. Without it: "fused" for what has been compiled,
+    "tensor" for tensors.
     theme: colours of pictures. "auto" follows the reader's light or dark setting where the format can.
 
     The file appears under its name only when it is complete. Raises ArgumentError for anything else than a graph, for

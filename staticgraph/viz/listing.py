@@ -16,6 +16,9 @@ def render_text(model: Model) -> str:
     """The table, the results, and the kernels."""
     rows = []
     for number, node in enumerate(model.nodes):
+        if model.facts:
+            rows.append(_program_row(model, number))
+            continue
         kernel = model.kernel_of[number]
         rows.append((f"%{number}", node.type, _definition(model.nodes, node), one_line(node.scope),
                      model.parts[number], f"step {model.kernels[kernel].title}" if kernel >= 0 else "",
@@ -25,7 +28,20 @@ def render_text(model: Model) -> str:
                 for variable, number in model.updates]
     kernels = [f"step {kernel.title}, {kernel.extent} parallel iterations" + (", writes variables" * kernel.commit)
                for kernel in model.kernels]
+    kernels += [f"chain {number}: {title}" for number, title in enumerate(model.chains)]
     return "\n".join([*_table(rows), "", *results, *([""] if kernels else []), *kernels]) + "\n"
+
+
+def _program_row(model: Model, number: int) -> tuple[str, ...]:
+    """A step or a buffer of stage "program"."""
+    node, chain = model.nodes[number], model.chain_of[number]
+    operands = ", ".join(f"%{each}" for each in node.inputs)
+    if node.kind == "step":
+        what = f"step {model.kernels[model.kernel_of[number]].title}({operands}) {node.detail}"
+    else:
+        what = f"{node.kind} '{one_line(node.name)}'{f' from {operands}' if operands else ''}, {node.detail}"
+    return (f"%{number}", node.type, what, one_line(node.scope), model.parts[number],
+            f"chain {chain}" if chain >= 0 else "", one_line(", ".join(node.lines)))
 
 
 def _definition(nodes: Sequence[NodeRecord], node: NodeRecord) -> str:

@@ -2,7 +2,7 @@
 
 Comes in: a tensor, several tensors, a Compilation or an Executable. Goes out: a `Model`, which every format is written
 from. Stages: "tensor" (the graph as it was built), "primitive" (after all passes), "fused" (the same, with the kernel
-that computes each node).
+that computes each node), "program" (its steps, and the buffers between them: program.py).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..compiler.record import Recorder, output_names
 from ..errors import ArgumentError
 from ..tensor import Tensor, toposort
 
-STAGES = ("tensor", "primitive", "fused")
+STAGES = ("tensor", "primitive", "fused", "program")
 LEAVES = frozenset(("placeholder", "variable", "constant", "size_of"))
 
 
@@ -36,10 +36,15 @@ class Kernel:
         return f"{self.step}  {self.name}"
 
 
+Fact = str | int
+
+
 @dataclass(frozen=True)
 class Model:
     """`kernel_of` holds the position in `kernels` of each node's kernel, -1 for none; `parts` is "forward", "backward"
-    or "update" for each node, or empty where that cannot be known."""
+    or "update" for each node ("mixed" for steps that are both of the former), or empty where that cannot be known.
+    At stage "program" alone: `chains` are titles of chains of steps, `chain_of` the position of each node's chain, -1
+    for none, and `facts` further attributes of each node."""
 
     stage: str
     nodes: tuple[NodeRecord, ...]
@@ -48,6 +53,9 @@ class Model:
     kernels: tuple[Kernel, ...]
     kernel_of: tuple[int, ...]
     parts: tuple[str, ...]
+    chains: tuple[str, ...] = ()
+    chain_of: tuple[int, ...] = ()
+    facts: tuple[Mapping[str, Fact], ...] = ()
 
 
 def collect(obj: Any, stage: str | None = None) -> Model:
@@ -63,6 +71,10 @@ def collect(obj: Any, stage: str | None = None) -> Model:
         if stage in (None, "tensor"):
             return _model("tensor", _record(obj, outputs), None)
         program = _compile(obj, outputs)
+    if stage == "program":
+        from .program import program_model  # which is made of what is here
+
+        return program_model(program)
     record = program.graphs[0 if stage == "tensor" else 1]
     return _model(stage or "fused", record, program)
 
@@ -107,14 +119,15 @@ def _model(stage: str, record: GraphRecord, program: Program | None) -> Model:
     kernels: tuple[Kernel, ...] = ()
     kernel_of = [-1] * len(record.nodes)
     if stage == "fused" and program is not None:
-        kernels = tuple(_kernel(program, number) for number in range(len(program.steps)))
+        kernels = tuple(kernel_of_step(program, number) for number in range(len(program.steps)))
         for number, node in enumerate(record.nodes):
             if node.steps and node.op not in LEAVES:
                 kernel_of[number] = node.steps[0]
     return Model(stage, record.nodes, record.outputs, record.updates, kernels, tuple(kernel_of), parts_of(record))
 
 
-def _kernel(program: Program, number: int) -> Kernel:
+def kernel_of_step(program: Program, number: int) -> Kernel:
+    """A step as models list it."""
     step = program.steps[number]
     note = program.notes[step.note]
     return Kernel(number, program.kernels[step.kernel].name, str(step.extent), step.stage == "commit", note.lines)

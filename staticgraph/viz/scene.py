@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from .display import Arrow, Display, Mark
 from .layering import assign_layers
 from .layout import Item, Layout, Link, Point, Spacing, lay_out
+from .marks import Arrow, Display, Mark
 from .text import columns
 
 LABEL_WIDTH, DETAIL_WIDTH, TITLE_WIDTH = 7.3, 6.1, 6.7
@@ -68,7 +68,7 @@ class Scene:
 
 def mark_size(mark: Mark) -> Item:
     """How large a mark is drawn."""
-    if mark.role in ("output", "update", "jump"):
+    if not mark.detail:
         return Item(columns(mark.label) * LABEL_WIDTH + 34.0, 24.0)
     details = mark.detail.split("\n")
     width = max(columns(mark.label) * LABEL_WIDTH, *(columns(detail) * DETAIL_WIDTH for detail in details))
@@ -261,7 +261,8 @@ class _Arranger:
     # The scene.
 
     def _scene(self, inner: dict[int, _Kernel], keys: Sequence[tuple[int, Arrow]], outer: Layout) -> Scene:
-        shown = Display(self.display.stage, self.marks, self.arrows, self.display.kernels)
+        shown = Display(self.display.stage, self.marks, self.arrows, self.display.kernels,
+                        self.display.tooltips)
         scene = Scene(shown, width=outer.width, height=outer.height)
         places: list[Box | None] = [None] * len(self.marks)
         for number, mark in enumerate(self.marks):

@@ -54,7 +54,7 @@ def check_scene(scene: Scene) -> None:
             assert not overlaps(box, other)
 
 
-@pytest.mark.parametrize("stage", ["tensor", "primitive", "fused"])
+@pytest.mark.parametrize("stage", ["tensor", "primitive", "fused", "program"])
 def test_scene_of_a_training_graph(stage: str) -> None:
     shown = display(collect(compiled(), stage))
     scene = arrange(shown)
@@ -167,7 +167,7 @@ def test_dot_has_a_cluster_for_each_kernel(tmp_path: Path) -> None:
     assert text.count(" -> ") == len(shown.arrows)
 
 
-@pytest.mark.parametrize("stage", ["tensor", "primitive", "fused"])
+@pytest.mark.parametrize("stage", ["tensor", "primitive", "fused", "program"])
 def test_json_and_graphml_come_back_through_networkx(stage: str, tmp_path: Path) -> None:
     compilation = compiled()
     graph = sg.viz.to_networkx(compilation, stage)
@@ -213,13 +213,15 @@ def test_ops_of_all_kinds(tmp_path: Path) -> None:
                "sliced": x[1:, ::2], "normal": sg.nn.layer_norm(x), "where": sg.argmax(x, axis=1),
                "array": x + sg.constant(np.arange(6, dtype="float32")), "turned": x.T, "product": x.T @ x}
     executable = sg.compile([x, i], outputs)
-    for stage in ("tensor", "primitive", "fused"):
-        shown = display(collect(executable, stage))
+    for stage in ("tensor", "primitive", "fused", "program"):
+        model = collect(executable, stage)
+        shown = display(model)
         check_scene(arrange(shown))
         assert {mark.label for mark in shown.marks if mark.role == "output"} == set(outputs)
         ended = {arrow.target for arrow in shown.arrows}
         for number, mark in enumerate(shown.marks):     # what has operands has arrows, or says them in its label
-            assert number in ended or mark.role in ("input", "constant") or mark.label.startswith("iota")
+            assert (number in ended or mark.role in ("input", "constant") or mark.label.startswith("iota")
+                    or model.nodes[mark.node].kind == "step" and not model.nodes[mark.node].inputs)
         for suffix in FORMATS:
             exported(executable, tmp_path / f"all{suffix}", stage)
 
@@ -245,7 +247,7 @@ from staticgraph.viz.export import FORMATS
 from tests.viz.graphs import compiled
 compilation = compiled()
 for suffix in FORMATS:
-    for stage in ("tensor", "primitive", "fused"):
+    for stage in ("tensor", "primitive", "fused", "program"):
         sg.viz.export(compilation, Path(sys.argv[1]) / f"{stage}{suffix}", stage)
 """
 
@@ -258,7 +260,7 @@ def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
         subprocess.run([sys.executable, "-c", SCRIPT, str(folder)], cwd=ROOT, check=True, capture_output=True,
                        env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)})
         folders.append({path.name: path.read_bytes() for path in folder.iterdir()})
-    assert folders[0] == folders[1] and len(folders[0]) == 3 * len(FORMATS)
+    assert folders[0] == folders[1] and len(folders[0]) == 4 * len(FORMATS)
 
 
 @pytest.mark.parametrize("stage", ["tensor", "fused"])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import staticgraph as sg
+from staticgraph.api import compile_only
 from staticgraph.tensor import Tensor
 from staticgraph.viz.display import display
 from staticgraph.viz.model import collect
@@ -139,5 +140,74 @@ def test_only_graphs_can_be_shown(wrong: object) -> None:
 
 def test_unknown_stage() -> None:
     x: Tensor = sg.placeholder("x", shape=(2,))
-    with pytest.raises(sg.ArgumentError, match="stages are tensor, primitive, fused"):
+    with pytest.raises(sg.ArgumentError, match="stages are tensor, primitive, fused, program"):
         sg.viz.to_networkx(x, "final")
+
+
+def test_a_program_is_steps_and_buffers() -> None:
+    compilation = compiled()
+    program = compilation.program
+    assert program is not None
+    model = collect(compilation, "program")
+    steps = [node for node in model.nodes if node.kind == "step"]
+    assert [node.op for node in steps] == [program.kernels[step.kernel].name for step in program.steps]
+    buffers = {fact["buffer"] for fact in model.facts if "buffer" in fact}
+    assert buffers == {each for step in program.steps for each in (*step.reads, *step.writes)}
+    graph = sg.viz.to_networkx(compilation, "program")
+    assert nx.is_directed_acyclic_graph(graph) and nx.is_bipartite(graph)
+    for number, node in enumerate(model.nodes):     # what steps read and write are the edges
+        if node.kind == "step":
+            step = program.steps[node.steps[0]]
+            read = {model.facts[each]["buffer"] for each in graph.predecessors(number)}
+            assert set(step.reads) <= read <= {*step.reads, *step.writes}
+            assert {model.facts[each]["buffer"] for each in graph.successors(number)} == set(step.writes)
+
+
+def test_buffers_of_a_program_tell_place_bytes_and_life() -> None:
+    model = collect(compiled(), "program")
+    arena = [fact for fact in model.facts if fact.get("place") == "arena"]
+    assert arena and all(fact["first_step"] <= fact["last_step"] and fact["bytes"] for fact in arena)  # type: ignore[operator]
+    assert {"x", "t", "w1", "loss"} <= {node.name for node in model.nodes}
+    assert {model.nodes[new].name for _, new in model.updates} >= {"w1", "b1", "w2", "count"}
+    assert all(model.nodes[old].name == model.nodes[new].name and not model.nodes[old].inputs
+               for old, new in model.updates)
+
+
+def test_chains_of_a_program_are_told_apart() -> None:
+    x, w = sg.placeholder("x", shape=("n", 8)), sg.variable(np.zeros((8, 8), "float32"), name="w")
+    compilation = compile_only([x], sg.nn.relu(x @ w) @ w)
+    program = compilation.program
+    assert program is not None and program.chains
+    model = collect(compilation, "program")
+    for node, chain in zip(model.nodes, model.chain_of, strict=True):
+        if node.kind == "step":
+            inside = [number for number, each in enumerate(program.chains)
+                      if each.first <= node.steps[0] < each.first + each.count]
+            assert inside == ([chain] if chain >= 0 else [])
+    shown = display(model)
+    assert len(shown.kernels) == len(program.chains) and {mark.kernel for mark in shown.marks} >= {0}
+
+
+def test_memory_that_is_written_again_is_another_node() -> None:
+    x = sg.placeholder("x", shape=("n", 3))
+    model = collect(compile_only([x], sg.concat([x, sg.exp(x)], axis=1)), "program")
+    written = [number for number, node in enumerate(model.nodes) if node.kind == "output"]
+    assert len(written) == 2 and model.facts[written[0]]["buffer"] == model.facts[written[1]]["buffer"]
+    (second,) = model.nodes[written[1]].inputs
+    assert written[0] in model.nodes[second].inputs
+    assert [arrow.folded for arrow in display(model).arrows].count(("the same memory",)) == 1
+    assert model.outputs == (("output", written[1]),)
+
+
+def test_outputs_that_no_step_writes_are_in_a_program() -> None:
+    x = sg.placeholder("x", shape=("n",))
+    v = sg.variable(np.zeros(2), name="v")
+    compilation = compile_only([x], {"same": x, "twice": x, "state": v}, updates={v: v + 1.0})
+    model = collect(compilation, "program")
+    sources = {}
+    for name, number in model.outputs:     # back to the leaf: each is copied by a step
+        while model.nodes[number].inputs:
+            (number,) = model.nodes[number].inputs
+        sources[name] = (model.nodes[number].kind, model.nodes[number].name)
+    assert sources == {"same": ("input", "x"), "twice": ("input", "x"), "state": ("variable", "v")}
+    assert {mark.label for mark in display(model).marks if mark.role == "output"} == {"same", "twice", "state"}
