@@ -221,7 +221,7 @@ def test_ops_of_all_kinds(tmp_path: Path) -> None:
         ended = {arrow.target for arrow in shown.arrows}
         for number, mark in enumerate(shown.marks):     # what has operands has arrows, or says them in its label
             assert (number in ended or mark.role in ("input", "constant") or mark.label.startswith("iota")
-                    or model.nodes[mark.node].kind == "step" and not model.nodes[mark.node].inputs)
+                    or (model.nodes[mark.node].kind == "step" and not model.nodes[mark.node].inputs))
         for suffix in FORMATS:
             exported(executable, tmp_path / f"all{suffix}", stage)
 
