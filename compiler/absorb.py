@@ -9,6 +9,7 @@ unless the sum is wanted itself.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +17,9 @@ import numpy as np
 
 from staticgraph import location
 from staticgraph.op import Inference, primitive, registry
+from staticgraph.rewrite.journal import Fired, Journal, Rebuilt
 from staticgraph.rewrite.pattern import scalar_value
-from staticgraph.tensor import Tensor, build, describe, rebuild, toposort
+from staticgraph.tensor import Tensor, build, rebuild, toposort
 from staticgraph.types import TensorType
 
 FLOATS = ("float32", "float64")
@@ -54,29 +56,47 @@ class _Found:
     result: Tensor
 
 
-def absorb(outputs: list[Tensor]) -> tuple[list[Tensor], list[str]]:
-    """The outputs with epilogues in their products, and what was done."""
+def absorb(outputs: Sequence[Tensor], journal: Journal | None = None) -> tuple[list[Tensor], list[Fired]]:
+    """The outputs with epilogues in their products, and what was exchanged."""
     order, roots = toposort(outputs), frozenset(outputs)
     users: dict[Tensor, list[Tensor]] = {}
     for node in order:
         for operand in node.inputs:
             users.setdefault(operand, []).append(node)
     parts: dict[Tensor, _Found] = {}     # the node that stands for all of it, and tests of the sum's sign
-    remarks: list[str] = []
     for node in order:
         found = _find(node, users, roots)
         if found is not None:
             parts[found.result] = found
             parts.update({each: found for each in users.get(found.before, []) if found.activation})
-            remarks.append(f"{found.result.op.name} of {describe(found.result)} goes into the product before it")
     done: dict[Tensor, Tensor] = {}
+    fired: list[Fired] = []
     for node in order if parts else ():
         if node in parts:
-            new = _absorbed(parts[node], done)
-            done[node] = new if node is parts[node].result else registry["greater"](new, done[node.inputs[1]])
+            done[node] = _exchanged(node, parts[node], done)
+            fired.append(_fired(node, parts[node], done[node]))
         else:
             done[node] = rebuild(node, [done[each] for each in node.inputs])
-    return [done.get(each, each) for each in outputs], remarks
+        if journal is not None and done[node] is not node:
+            journal.append(fired[-1] if node in parts else Rebuilt(node, done[node]))
+    return [done.get(each, each) for each in outputs], fired
+
+
+def _exchanged(node: Tensor, found: _Found, done: dict[Tensor, Tensor]) -> Tensor:
+    new = _absorbed(found, done)
+    if node is found.result:
+        return new
+    with location.using(node.locations):
+        return registry["greater"](new, done[node.inputs[1]])
+
+
+def _fired(node: Tensor, found: _Found, result: Tensor) -> Fired:
+    if node is not found.result:
+        return Fired("sign-of-relu", "relu(z) > 0 where z > 0, and z is not stored any more", node, result,
+                     (node, found.before))
+    between = (each for each in (found.result, found.before, found.product) if each is not node)
+    return Fired("absorb-" + (node.op.name if found.activation else "bias"),
+                 "the product's kernel does it before it stores", node, result, (node, *dict.fromkeys(between)))
 
 
 def _find(node: Tensor, users: dict[Tensor, list[Tensor]], roots: frozenset[Tensor]) -> _Found | None:

@@ -18,6 +18,7 @@ import numpy as np
 from staticgraph import location
 from staticgraph.op import Inference, primitive, registry
 from staticgraph.ops.movement import flip_axes, permute_dims, reshape, slice_axes
+from staticgraph.rewrite.journal import Fired, Journal, Rebuilt
 from staticgraph.tensor import Tensor, build, rebuild, toposort
 from staticgraph.types import Shape, Size, TensorType, floor_divide, product
 
@@ -111,10 +112,10 @@ direct_place = primitive(
 # The pass.
 
 
-def direct(outputs: list[Tensor]) -> tuple[list[Tensor], list[str]]:
-    """The outputs with convolutions by kernels of their own."""
+def direct(outputs: Sequence[Tensor], journal: Journal | None = None) -> tuple[list[Tensor], list[Fired]]:
+    """The outputs with convolutions by kernels of their own, and what was exchanged."""
     done: dict[Tensor, Tensor] = {}
-    remarks: list[str] = []
+    fired: list[Fired] = []
     for node in toposort(outputs):
         inputs = [done[each] for each in node.inputs]
         make = _ROUTES.get(node.op.name)
@@ -123,9 +124,12 @@ def direct(outputs: list[Tensor]) -> tuple[list[Tensor], list[str]]:
             with location.using(node.locations):
                 made = make(node, *inputs)
         if made is not None:
-            remarks.append(f"{node.op.name} of {node.type} by a kernel of its own")
+            fired.append(Fired(f"direct-{node.op.name}", "its own kernel reads windows where they lie, without a copy",
+                               node, made, (node,)))
         done[node] = rebuild(node, inputs) if made is None else made
-    return [done[each] for each in outputs], remarks
+        if journal is not None and done[node] is not node:
+            journal.append(Rebuilt(node, done[node]) if made is None else fired[-1])
+    return [done[each] for each in outputs], fired
 
 
 def _conv(node: Tensor, x: Tensor, w: Tensor) -> Tensor | None:

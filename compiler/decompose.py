@@ -9,38 +9,63 @@ reads them or the caller wants them, are wrapped in a node that has a kernel.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from staticgraph import location
 from staticgraph.op import as_tensor, broadcast, registry
 from staticgraph.ops.leaf import constant_scalar
+from staticgraph.rewrite.journal import Fired, Journal, Rebuilt
 from staticgraph.tensor import Tensor, build, rebuild, toposort
 
 from .views import is_one
 
+_Change = Callable[[Tensor], Tensor]
 
-def decompose(outputs: Sequence[Tensor]) -> list[Tensor]:
-    """The outputs over primitives only."""
+
+def decompose(outputs: Sequence[Tensor], journal: Journal | None = None) -> tuple[list[Tensor], list[Fired]]:
+    """The outputs over primitives only, and what was exchanged."""
+    sweep = _Sweep(journal)
     current = list(outputs)
     while any(node.op.kind == "composite" for node in toposort(current)):
-        current = _replace(current, _expand)
-    return _replace(_replace(current, _pick), _drop_unit_reduction)
+        current = sweep.run(current, _expand)
+    return sweep.run(sweep.run(current, _pick), _drop_unit_reduction), sweep.fired
 
 
-def settle(outputs: Sequence[Tensor]) -> list[Tensor]:
+def settle(outputs: Sequence[Tensor], journal: Journal | None = None) -> tuple[list[Tensor], list[Fired]]:
     """The outputs with every size that has to exist in memory wrapped in a node that has a kernel."""
-    return [_stored_size(each) for each in _replace(outputs, _store_sizes)]
+    sweep = _Sweep(journal)
+    current = sweep.run(outputs, _store_sizes)
+    return [sweep.exchange(each, _stored_size, at_roots=True) for each in current], sweep.fired
 
 
-def _replace(outputs: Sequence[Tensor], change: object) -> list[Tensor]:
-    done: dict[Tensor, Tensor] = {}
-    for node in toposort(outputs):
-        new = rebuild(node, [done[each] for each in node.inputs])
+class _Sweep:
+    """Changes all nodes of a graph, inputs first, and keeps what was exchanged."""
+
+    def __init__(self, journal: Journal | None) -> None:
+        self.journal = journal
+        self.fired: list[Fired] = []
+
+    def run(self, outputs: Sequence[Tensor], change: _Change) -> list[Tensor]:
+        done: dict[Tensor, Tensor] = {}
+        for node in toposort(outputs):
+            new = rebuild(node, [done[each] for each in node.inputs])
+            if new is not node and self.journal is not None:
+                self.journal.append(Rebuilt(node, new))
+            done[node] = self.exchange(new, change)
+        return [done[output] for output in outputs]
+
+    def exchange(self, node: Tensor, change: _Change, at_roots: bool = False) -> Tensor:
         with location.using(node.locations):
-            done[node] = change(new)  # type: ignore[operator]
-    return [done[output] for output in outputs]
+            result = change(node)
+        if result is not node:
+            rule, why = _NAMES[change]
+            fired = Fired(rule.format(node.op.name), why, node, result, (node,), at_roots)
+            self.fired.append(fired)
+            if self.journal is not None:
+                self.journal.append(fired)
+        return result
 
 
 def _expand(node: Tensor) -> Tensor:
@@ -119,3 +144,13 @@ def _stored_size(node: Tensor) -> Tensor:
     for view in reversed(chain):
         base = rebuild(view, [base])
     return base
+
+
+_NAMES: dict[_Change, tuple[str, str]] = {
+    _expand: ("expand-{}", "kernels are made of primitives"),
+    _pick: ("pick-by-mask", "compared with positions it fuses with what makes the row, which need not be stored"),
+    _drop_unit_reduction: ("reduce-one-element", "one element is its own sum"),
+    _store_sizes: ("store-size", "an op with a kernel of its own reads its operands from memory"),
+    _stored_size: ("store-size", "the caller gets its results from memory"),
+}
+"""Names of what the sweeps do, and why they do it."""

@@ -3,7 +3,8 @@
     tensor graph --stabilise--> --decompose--> primitive graph --simplify--> --settle-->
     --fuse--> groups --schedule--> steps --lower--> kernel IR --render--> sources --plan--> Program
 
-`PASSES` is the graph part: each pass takes outputs and gives outputs of the same types, which is verified after each.
+`PASSES` is the graph part: each pass takes outputs and gives outputs of the same types, which is verified after each,
+and tells what it exchanged. A compilation that has room for journals keeps every step of that (see `history`).
 `STATICGRAPH_DEBUG` shows the work on stderr (1: passes and times, 2: also what rules did, 3: also the graph after each
 pass, 4: also the schedule and kernel IR, 5: also sources); `STATICGRAPH_DUMP=folder` writes all of it as files.
 """
@@ -19,7 +20,9 @@ from typing import Any
 
 from staticgraph.errors import ArgumentError, VerificationError
 from staticgraph.formatting import format_graph
-from staticgraph.rewrite import simplify, stabilise
+from staticgraph.rewrite import SIMPLIFICATION, STABILITY
+from staticgraph.rewrite.journal import Fired, Journal, counted
+from staticgraph.rewrite.rewriter import RuleSet, normalised
 from staticgraph.tensor import Tensor, describe_line, toposort
 from staticgraph.types import learnable_symbols, maximum_size, size_symbols
 
@@ -29,31 +32,27 @@ from .backend import BACKENDS
 from .convolution import direct
 from .decompose import decompose, settle
 from .fusion import fuse, update_cone
-from .program import GraphRecord, Guard, InputSpec, OutputSpec, PassRecord, Program, VariableSpec, verify
-from .record import Recorder, output_names
+from .program import GraphRecord, Guard, InputSpec, OutputSpec, PassRecord, Program, Rewrite, VariableSpec, verify
+from .record import Recorder, output_names, summary
 from .schedule import Schedule, Scheduler
 from .target import Target
 from .verify import enabled, format_schedule, verify_graph, verify_schedule
 from .views import below_reshapes
 
-GraphPass = Callable[[list[Tensor]], tuple[list[Tensor], list[str]]]
+GraphPass = Callable[[Sequence[Tensor], Journal | None], tuple[list[Tensor], list[Fired]]]
 
 
-def _decompose(outputs: list[Tensor]) -> tuple[list[Tensor], list[str]]:
-    return decompose(outputs), []
-
-
-def _settle(outputs: list[Tensor]) -> tuple[list[Tensor], list[str]]:
-    return settle(outputs), []
+def _by(rules: RuleSet) -> GraphPass:
+    return lambda outputs, journal: normalised(outputs, rules, (), journal)
 
 
 PASSES: tuple[tuple[str, GraphPass], ...] = (
-    ("stabilise", stabilise),
+    ("stabilise", _by(STABILITY)),
     ("absorb", absorb),
     ("direct", direct),
-    ("decompose", _decompose),
-    ("simplify", simplify),
-    ("settle", _settle),
+    ("decompose", decompose),
+    ("simplify", _by(SIMPLIFICATION)),
+    ("settle", settle),
 )
 """What happens to the graph, in order."""
 
@@ -63,7 +62,8 @@ ONLY_ON = {"absorb": "cuda", "direct": "cpu"}
 
 @dataclass(eq=False)
 class Compilation:
-    """A compile in the making, and its record afterwards: graphs by pass, the schedule, the program."""
+    """A compile in the making, and its record afterwards: graphs by pass, the schedule, the program. Passes keep
+    journals where there is a place for them."""
 
     inputs: Sequence[Tensor]
     outputs: Sequence[Tensor]
@@ -74,8 +74,11 @@ class Compilation:
     graphs: dict[str, list[Tensor]] = field(default_factory=dict)
     records: list[PassRecord] = field(default_factory=list)
     variables: list[Tensor] = field(default_factory=list)
+    rewrites: list[Rewrite] = field(default_factory=list)
     schedule: Schedule | None = None
     program: Program | None = None
+    nodes_of_step: Sequence[Sequence[Tensor]] = ()
+    journals: dict[str, Journal] | None = None
 
 
 def compile_graph(compilation: Compilation) -> Program:
@@ -99,16 +102,18 @@ def compile_graph(compilation: Compilation) -> Program:
 
 def _run_pass(name: str, graph_pass: GraphPass, roots: list[Tensor], compilation: Compilation,
               debug: Debug) -> list[Tensor]:
+    journal = compilation.journals.setdefault(name, []) if compilation.journals is not None else None
     before, started = len(toposort(roots)), time.perf_counter()
-    after, remarks = graph_pass(roots)
+    after, fired = graph_pass(roots, journal)
     seconds = time.perf_counter() - started
     for old, new in zip(roots, after, strict=True):
         if old.dtype != new.dtype or old.ndim != new.ndim:
             raise VerificationError(f"pass '{name}' turned {old.type} into {new.type}")
     if enabled():
         verify_graph(after, primitive=name not in ("stabilise", "absorb", "direct"))
-    record = PassRecord(name, before, len(toposort(after)), seconds, tuple(remarks))
+    record = PassRecord(name, before, len(toposort(after)), seconds, tuple(counted(fired)))
     compilation.records.append(record)
+    compilation.rewrites += summary(name, fired)
     compilation.graphs[name] = after
     debug.graph(record, after)
     return after
@@ -120,6 +125,11 @@ def _back_end(compilation: Compilation, roots: list[Tensor], guards: list[Guard]
     count = len(compilation.outputs)
     outputs, values = roots[:count], roots[count:]
     stored = [below_reshapes(each) for each in outputs]
+    compilation.graphs["fuse"] = [*stored, *values]
+    if compilation.journals is not None:
+        compilation.journals["fuse"] = [Fired("leave-reshape", "the caller's array has its shape by itself", old, new,
+                                              (old,), True)
+                                        for old, new in zip(outputs, stored, strict=True) if old is not new]
     order = toposort([*stored, *values])
     by_rows = BACKENDS[compilation.target.device].chains_steps
     fused = fuse(order, [*stored, *values], update_cone(order, values, stored), by_rows)
@@ -136,6 +146,7 @@ def _back_end(compilation: Compilation, roots: list[Tensor], guards: list[Guard]
                                           time.perf_counter() - middle))
     if parts.recomputed is not None:
         compilation.records.append(parts.recomputed)
+    compilation.nodes_of_step = parts.nodes_of_step
     written = set(compilation.updates)
     program = Program(
         device=compilation.target.device,
@@ -147,7 +158,7 @@ def _back_end(compilation: Compilation, roots: list[Tensor], guards: list[Guard]
                                      str(node.location)) for node in compilation.variables),
         constants=tuple(schedule.constants), buffers=parts.buffers, kernels=parts.kernels, steps=parts.steps,
         notes=parts.notes, guards=tuple(guards), checks=parts.checks, arena_bytes=parts.arena_bytes,
-        structure=compilation.structure, passes=tuple(compilation.records),
+        structure=compilation.structure, passes=tuple(compilation.records), rewrites=tuple(compilation.rewrites),
         graphs=_graph_records(compilation, roots, parts.nodes_of_step), chains=parts.chains)
     verify(program)
     compilation.program = program

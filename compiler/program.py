@@ -188,6 +188,17 @@ class PassRecord:
     remarks: tuple[str, ...] = ()
 
 
+class Rewrite(NamedTuple):
+    """What one rule did in a pass: for which lines of the user's (the first few of `places`), and how often."""
+
+    stage: str
+    rule: str
+    why: str
+    times: int
+    lines: tuple[str, ...] = ()
+    places: int = 0
+
+
 class NodeRecord(NamedTuple):
     """A node of the graph, for people: `inputs` are positions in the record, `detail` its attributes or value as text,
     `steps` the steps that compute it (none for leaves, views and what every kernel makes for itself). `partner` are the
@@ -240,6 +251,7 @@ class Program:
     passes: tuple[PassRecord, ...] = field(default=(), compare=False)
     graphs: tuple[GraphRecord, ...] = field(default=(), compare=False)
     chains: tuple[Chain, ...] = ()
+    rewrites: tuple[Rewrite, ...] = field(default=(), compare=False)
 
 
 def describe_step(program: Program, number: int) -> str:

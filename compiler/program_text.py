@@ -34,6 +34,7 @@ from .program import (
     Note,
     OutputSpec,
     Program,
+    Rewrite,
     Step,
     VariableSpec,
     verify,
@@ -41,7 +42,7 @@ from .program import (
 
 FORMAT = 1
 CLASSES = {each.__name__: each for each in (Argument, Buffer, Chain, Check, GraphRecord, Guard, InputSpec, Kernel,
-                                            Launch, NodeRecord, Note, OutputSpec, Program, Step, VariableSpec)}
+                                            Launch, NodeRecord, Note, OutputSpec, Program, Rewrite, Step, VariableSpec)}
 ATOMS = ("symbol", "floordiv", "mod", "min", "max")
 MARK = "\0"
 """Stands before and after the number of a line; no name may hold one."""

@@ -7,16 +7,19 @@ made on every compile, so texts are made once for each distinct type and node.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from staticgraph.formatting import format_attrs
+from staticgraph.rewrite.journal import Fired
 from staticgraph.tensor import Tensor, toposort
 
 from .cost import bytes_of, flops_of
-from .program import GraphRecord, NodeRecord
+from .program import GraphRecord, NodeRecord, Rewrite
 
 LINES_KEPT = 12
+PLACES_KEPT = 4
 
 
 class Texts(NamedTuple):
@@ -45,13 +48,17 @@ class Recorder:
         """The graph of `roots`: the outputs, then the new value of each updated variable."""
         order = toposort([*self.variables, *roots])
         number = {node: position for position, node in enumerate(order)}
-        steps = steps or {}
-        nodes = tuple(self._node(node, number, steps.get(node, ())) for node in order)
+        nodes = self.nodes(order, number, steps or {})
         count = len(self.names)
         return GraphRecord(stage, nodes,
                            tuple((name, number[root]) for name, root in zip(self.names, roots, strict=False)),
                            tuple((number[variable], number[root])
                                  for variable, root in zip(self.variables, roots[count:], strict=True)))
+
+    def nodes(self, order: Sequence[Tensor], number: Mapping[Tensor, int],
+              steps: Mapping[Tensor, tuple[int, ...]]) -> tuple[NodeRecord, ...]:
+        """The records of nodes whose positions are known, with the steps that compute them."""
+        return tuple(self._node(node, number, steps.get(node, ())) for node in order)
 
     def _node(self, node: Tensor, number: Mapping[Tensor, int], steps: tuple[int, ...]) -> NodeRecord:
         texts = self._texts.get(node) or self._describe(node)
@@ -68,6 +75,15 @@ class Recorder:
             lines = self._lines[node.locations] = tuple(map(str, node.locations[:LINES_KEPT]))
         texts = self._texts[node] = Texts(kind, lines, format_attrs(node), str(flops_of(node)), str(bytes_of(node)))
         return texts
+
+
+def summary(stage: str, fired: Iterable[Fired]) -> list[Rewrite]:
+    """What each rule did in a pass, in order of the first time."""
+    places: dict[tuple[str, str], Counter[Any]] = {}
+    for each in fired:
+        places.setdefault((each.rule, each.why), Counter())[each.node.location] += 1
+    return [Rewrite(stage, rule, why, sum(where.values()), tuple(map(str, list(where)[:PLACES_KEPT])), len(where))
+            for (rule, why), where in places.items()]
 
 
 def output_names(outputs: Sequence[Tensor], structure: tuple[Any, ...]) -> list[str]:

@@ -98,6 +98,10 @@ class Definition(NamedTuple):
         """All passes run once more, up to the Program; nothing is loaded."""
         return compile_only(self.inputs, self.outputs, updates=self.updates, device=self.device, options=self.options)
 
+    def prepare(self) -> Compilation:
+        """The same before any pass has run."""
+        return prepare(self.inputs, self.outputs, updates=self.updates, device=self.device, options=self.options)
+
 
 class _Request(NamedTuple):
     """What the compiler is given, checked."""
@@ -131,7 +135,7 @@ def _recall_or_compile(request: _Request) -> tuple[Program, Sequence[Tensor], st
             return program, variables, f"from the cache in {(time.perf_counter() - start) * 1e3:.1f} ms"
         except (cache.CacheMiss, graph_key.Unkeyed, program_text.Unreadable, IndexError) as miss:
             reason = str(miss)
-    compilation = _compile(request)
+    compilation = _run(_new(request))
     assert compilation.program is not None
     account = f"compiled in {(time.perf_counter() - start) * 1e3:.1f} ms, because: {reason}"
     if key is not None:
@@ -155,19 +159,31 @@ def compile_only(inputs: Sequence[Tensor] | Tensor, outputs: Any = (), *, update
                  options: Mapping[str, Any] | None = None) -> Compilation:
     """Run the compiler and stop before anything is loaded: graphs by pass, schedule and Program, for looking at. For
     device "cuda" neither a GPU nor a driver is needed: the target is an H200."""
+    return _run(prepare(inputs, outputs, updates=updates, device=device, options=options))
+
+
+def prepare(inputs: Sequence[Tensor] | Tensor, outputs: Any = (), *, updates: Any = None, device: str = "cpu",
+            options: Mapping[str, Any] | None = None) -> Compilation:
+    """A checked compilation of which no pass has run, for the same targets as `compile_only`."""
     from .runtime.cuda.device import cuda_target
 
     kind, _ = parse_device(device)
     target = cuda_target() if kind == "cuda" else _target(kind, 0)
     flat, structure = flatten_outputs(outputs)
-    return _compile(_Request(check_inputs(inputs), flat, advancing(flat, check_updates(updates)), target,
-                             check_options(options), structure))
+    return _new(_Request(check_inputs(inputs), flat, advancing(flat, check_updates(updates)), target,
+                         check_options(options), structure))
 
 
-def _compile(request: _Request) -> Compilation:
-    from .compiler.pipeline import Compilation, compile_graph
+def _new(request: _Request) -> Compilation:
+    # Not imported above: what comes from the cache needs no pass.
+    from .compiler.pipeline import Compilation
 
-    compilation = Compilation(*request)
+    return Compilation(*request)
+
+
+def _run(compilation: Compilation) -> Compilation:
+    from .compiler.pipeline import compile_graph
+
     compile_graph(compilation)
     return compilation
 

@@ -20,7 +20,8 @@ from .cotangents import active_nodes, pull_back
 from .errors import ArgumentError, DTypeError, GradientError, ShapeError, message
 from .interpreter import evaluate
 from .op import as_tensor, broadcast, registry
-from .rewrite import stabilise as stabilise_all
+from .rewrite import STABILITY
+from .rewrite.rewriter import normalised
 from .shapes import shape_text
 from .tensor import Tensor, build, operand_row, substitute, toposort
 from .types import Dim, Shape
@@ -33,12 +34,12 @@ def stabilise(y: Outputs, opaque: Sequence[Tensor] = ()) -> Outputs:
     """The same values by formulas that neither overflow nor cancel, where a rule knows one: ``log(softmax(x))`` is
     log_softmax(x). `y` is a tensor or a list; tensors in `opaque` are neither looked into nor exchanged."""
     if isinstance(y, Tensor):
-        return stabilise_all([y], opaque)[0][0]
+        return normalised([y], STABILITY, opaque)[0][0]
     if not isinstance(y, list | tuple):
         raise ArgumentError(f"stabilise: y is a tensor or a list of tensors, not {type(y).__name__}")
     for each in y:
         require_tensor("stabilise", "y", each)
-    return stabilise_all(list(y), opaque)[0]
+    return normalised(y, STABILITY, opaque)[0]
 
 
 def grad(y: Tensor, wrt: Any, *, cotangent: Any = None, unconnected: Unconnected = "raise") -> Any:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from ..tensor import Tensor
 from . import algebra, movement, stability
-from .rewriter import RuleSet, rewrite
+from .journal import counted
+from .rewriter import RuleSet, normalised
 
 STABILITY = RuleSet(stability.RULES)
 SIMPLIFICATION = RuleSet((*algebra.RULES, *movement.RULES))
@@ -15,17 +15,12 @@ SIMPLIFICATION = RuleSet((*algebra.RULES, *movement.RULES))
 
 def stabilise(outputs: Sequence[Tensor], opaque: Sequence[Tensor] = ()) -> tuple[list[Tensor], list[str]]:
     """The outputs by formulas that neither overflow nor cancel, and what fired where."""
-    result, remarks = rewrite(outputs, STABILITY, opaque)
-    return result, counted(remarks)
+    result, fired = normalised(outputs, STABILITY, opaque)
+    return result, counted(fired)
 
 
 def simplify(outputs: Sequence[Tensor]) -> tuple[list[Tensor], list[str]]:
     """The same outputs with less work: arithmetic, views, constants. For graphs that are not differentiated any more
     (a stop_gradient is gone afterwards)."""
-    result, remarks = rewrite(outputs, SIMPLIFICATION)
-    return result, counted(remarks)
-
-
-def counted(remarks: Sequence[str]) -> list[str]:
-    """Each remark once, with its number: ``log1p: model.py:12 (3 times)``."""
-    return [remark if times == 1 else f"{remark} ({times} times)" for remark, times in Counter(remarks).items()]
+    result, fired = normalised(outputs, SIMPLIFICATION)
+    return result, counted(fired)

@@ -20,6 +20,7 @@ from ..errors import VerificationError, message
 from ..op import as_tensor, broadcast
 from ..tensor import Tensor, operand_row, rebuild, toposort
 from ..types import provably_different
+from .journal import Fired, Journal, Rebuilt
 from .pattern import Look, Match, Rule
 
 FIRINGS_PER_NODE = 50
@@ -36,15 +37,15 @@ class RuleSet:
             for root, look in rule.looks():
                 self.by_root.setdefault(root, {}).setdefault(rule, []).append(look)
 
-    def apply(self, node: Tensor, opaque: frozenset[int], guarded: Set[int]) -> tuple[Tensor, Rule] | None:
-        """What the first rule that fires puts in the node's place, and that rule."""
+    def apply(self, node: Tensor, opaque: frozenset[int], guarded: Set[int]) -> Fired | None:
+        """What the first rule that fires puts in the node's place."""
         operands = [each.op.name for each in node.inputs]
         for root in (node.op.name, f"kind {node.op.kind}"):
             for rule, looks in self.by_root.get(root, {}).items():
                 if any(fits(look, operands) for look in looks):
-                    result = apply_rule(rule, node, opaque, guarded)
-                    if result is not None and result is not node:
-                        return result, rule
+                    fired = apply_rule(rule, node, opaque, guarded)
+                    if fired is not None and fired.result is not node:
+                        return fired
         return None
 
 
@@ -59,18 +60,26 @@ def fits(look: Look, operands: Sequence[str]) -> bool:
 
 def rewrite(outputs: Sequence[Tensor], rules: RuleSet, opaque: Sequence[Tensor] = ()) -> tuple[list[Tensor], list[str]]:
     """The outputs in normal form, and a remark for each firing: ``log1p: model.py:12``."""
-    run = Rewriting(rules, opaque, FIRINGS_PER_NODE * (len(toposort(outputs)) + 100))
-    return run.normalise(outputs), run.remarks
+    result, fired = normalised(outputs, rules, opaque)
+    return result, list(map(str, fired))
+
+
+def normalised(outputs: Sequence[Tensor], rules: RuleSet, opaque: Sequence[Tensor] = (),
+               journal: Journal | None = None) -> tuple[list[Tensor], list[Fired]]:
+    """The outputs in normal form, and what fired on the way, in order."""
+    run = Rewriting(rules, opaque, FIRINGS_PER_NODE * (len(toposort(outputs)) + 100), journal)
+    return run.normalise(outputs), run.fired
 
 
 class Rewriting:
     """One run: what is in normal form already, and what is on its way."""
 
-    def __init__(self, rules: RuleSet, opaque: Sequence[Tensor], budget: int) -> None:
+    def __init__(self, rules: RuleSet, opaque: Sequence[Tensor], budget: int, journal: Journal | None = None) -> None:
         self.rules = rules
         self.leaves = frozenset(map(id, opaque))
         self.budget = budget
-        self.remarks: list[str] = []
+        self.journal = journal
+        self.fired: list[Fired] = []
         self.normal: dict[int, Tensor] = {}  # node -> its normal form
         self.detour: dict[int, Tensor] = {}  # node -> what takes its place, and is to be brought to normal form first
         self.guarded: set[int] = set()  # normal forms that check sizes at the call, or need a node that does
@@ -110,15 +119,18 @@ class Rewriting:
             current = rebuild(node, [self.normal[id(each)] for each in node.inputs])
             if current is not node:
                 self.take_detour(node, current)
+                if self.journal is not None:
+                    self.journal.append(Rebuilt(node, current))
                 return
             fired = self.rules.apply(node, self.leaves, self.guarded)
             if fired is not None:
-                result, rule = fired
-                self.remarks.append(f"{rule.name}: {', '.join(map(str, node.locations))}")
-                if len(self.remarks) > self.budget:
-                    last = "; ".join(self.remarks[-5:])
+                self.fired.append(fired)
+                if len(self.fired) > self.budget:
+                    last = "; ".join(map(str, self.fired[-5:]))
                     raise VerificationError(f"rewriting does not come to rest; last rules: {last}")
-                self.take_detour(node, result)
+                self.take_detour(node, fired.result)
+                if self.journal is not None:
+                    self.journal.append(fired)
                 return
         self.normal[id(node)] = node
         if node.guards or any(id(each) in self.guarded for each in node.inputs):
@@ -129,7 +141,7 @@ class Rewriting:
         self.alive.append(replacement)
 
 
-def apply_rule(rule: Rule, node: Tensor, opaque: frozenset[int], guarded: Set[int]) -> Tensor | None:
+def apply_rule(rule: Rule, node: Tensor, opaque: frozenset[int], guarded: Set[int]) -> Fired | None:
     """The rule's checked replacement for the node, with its lines and name; None where it does not fire."""
     for found in rule.pattern.match(node, Match(), opaque):
         if rule.where is not None and not rule.where(found):
@@ -139,7 +151,7 @@ def apply_rule(rule: Rule, node: Tensor, opaque: frozenset[int], guarded: Set[in
         if result is not None and keeps_guards(found, result, guarded):
             if result._label is None and not any(result is value for value in found.bound.values()):
                 result._label = node._label
-            return result
+            return Fired(rule.name, rule.why, node, result, found.nodes)
     return None
 
 
