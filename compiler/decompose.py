@@ -37,7 +37,8 @@ def settle(outputs: Sequence[Tensor], journal: Journal | None = None) -> tuple[l
     """The outputs with every size that has to exist in memory wrapped in a node that has a kernel."""
     sweep = _Sweep(journal)
     current = sweep.run(outputs, _store_sizes)
-    return [sweep.exchange(each, _stored_size, at_roots=True) for each in current], sweep.fired
+    stored = {each: sweep.exchange(each, _stored_size, at_roots=True) for each in dict.fromkeys(current)}
+    return [stored[each] for each in current], sweep.fired
 
 
 class _Sweep:

@@ -129,7 +129,8 @@ def _back_end(compilation: Compilation, roots: list[Tensor], guards: list[Guard]
     if compilation.journals is not None:
         compilation.journals["fuse"] = [Fired("leave-reshape", "the caller's array has its shape by itself", old, new,
                                               (old,), True)
-                                        for old, new in zip(outputs, stored, strict=True) if old is not new]
+                                        for old, new in dict(zip(outputs, stored, strict=True)).items()
+                                        if old is not new]
     order = toposort([*stored, *values])
     by_rows = BACKENDS[compilation.target.device].chains_steps
     fused = fuse(order, [*stored, *values], update_cone(order, values, stored), by_rows)

@@ -67,7 +67,7 @@ def collect(obj: Any, stage: str | None = None) -> Model:
         raise ArgumentError(f"there is no stage '{stage}'; stages are {', '.join(STAGES)}")
     program = _program(obj)
     if program is None:
-        outputs = _tensors(obj)
+        outputs = tensors_of(obj)
         if stage in (None, "tensor"):
             return _model("tensor", _record(obj, outputs), None)
         program = _compile(obj, outputs)
@@ -93,7 +93,8 @@ def _program(obj: Any) -> Program | None:
     return found
 
 
-def _tensors(obj: Any) -> list[Tensor]:
+def tensors_of(obj: Any) -> list[Tensor]:
+    """A tensor, or the tensors of a list, tuple or dict."""
     found = list(obj.values()) if isinstance(obj, Mapping) else list(obj) if isinstance(obj, list | tuple) else [obj]
     if found and all(isinstance(each, Tensor) for each in found):
         return found
