@@ -85,6 +85,8 @@ def draw(model: Model, scene: Scene) -> Drawing:
     top = MARGIN + max(y for y, _ in legend) + 18.0
     pen = _Pen((width - scene.width) / 2, top)
     body: list[Group | Shape | Text] = [
+        *(pen.outline([(x, 0.0), (x, scene.height)], stroke="jump edge", dash=(1.0, 6.0), closed=False)
+          for x in scene.rules),
         *(_kernel(pen, scene, number, box) for number, box in sorted(scene.kernels.items())),
         *(_path(pen, scene, path) for path in scene.paths),
         *(_kernel_title(pen, scene, number, box) for number, box in sorted(scene.kernels.items())),

@@ -3,11 +3,14 @@
 Comes in: nodes 0 .. count - 1 and links between them. Goes out: a layer for each node, so that every link leads from a
 lower number to a higher one. Longest paths give the fewest layers; then nodes move within their slack towards where
 most of their links lead, which pulls inputs down to the first node that reads them.
+
+Where that makes layers wider than a page, `within_width` spreads them over more layers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from math import sqrt
 
 import networkx as nx
 
@@ -66,3 +69,84 @@ def _balance(order: Sequence[int], layers: list[int], before: Sequence[Sequence[
 def _without_gaps(layers: Sequence[int]) -> list[int]:
     rank = {layer: number for number, layer in enumerate(sorted(set(layers)))}
     return [rank[layer] for layer in layers]
+
+
+PAGE = 3600.0
+"""Layers up to this width stay as they are."""
+SHAPE = 1.3
+"""How wide a large page is, as multiples of the root of what it must hold."""
+MANY = 24
+"""Readers of a value that go below one another, block after block."""
+
+
+def within_width(layers: Sequence[int], links: Iterable[tuple[int, int]], widths: Sequence[float],
+                 height: float) -> list[int]:
+    """The same layers where none is wider than a page, else others that are not. `height` is a layer's, about.
+
+    Nodes are taken in the order of a walk from the last ones upwards, and each goes into the first layer below its
+    sources that has room: so what a value goes through stays together, and a value that very many read is followed by
+    block after block of readers.
+    """
+    page = max(PAGE, SHAPE * sqrt(sum(widths) * height))
+    if max(_sums(layers, widths), default=0.0) <= page:
+        return list(layers)
+    graph = nx.DiGraph()
+    graph.add_nodes_from(range(len(layers)))
+    graph.add_edges_from(links)
+    room: list[float] = []
+    found = [0] * len(layers)
+    order = _walk(graph)
+    floor = 0
+    for node in order:
+        start = max((found[each] + 1 for each in graph.predecessors(node)), default=0)
+        if any(graph.out_degree(each) > MANY for each in graph.predecessors(node)):
+            start = max(start, floor)
+            below = room[start:]
+            if below and below[0] < widths[node] and sum(below) < page * len(below) / 2:
+                start = floor = len(room)     # a new block, where the last one is well filled
+        found[node] = _first_with_room(room, range(start, len(room)), widths[node])
+        _take(room, found[node], widths[node], page)
+    for node in reversed(order):     # inputs go down to who reads them, as far as there is room
+        readers = [found[each] for each in graph.successors(node)]
+        if readers and not graph.in_degree(node):
+            better = _first_with_room(room, range(min(readers) - 1, found[node], -1), widths[node])
+            if better < len(room):
+                room[found[node]] += widths[node]
+                room[better] -= widths[node]
+                found[node] = better
+    return _without_gaps(found)
+
+
+def _sums(layers: Sequence[int], widths: Sequence[float]) -> list[float]:
+    sums = [0.0] * (max(layers, default=0) + 1)
+    for layer, width in zip(layers, widths, strict=True):
+        sums[layer] += width
+    return sums
+
+
+def _walk(graph: nx.DiGraph) -> list[int]:
+    """Sources before their readers, each as late as it can be."""
+    order: list[int] = []
+    seen: set[int] = set()
+    ends = [node for node in sorted(graph) if not graph.out_degree(node)]
+    stack = [(node, False) for node in reversed(ends)]
+    while stack:
+        node, done = stack.pop()
+        if done:
+            order.append(node)
+        elif node not in seen:
+            seen.add(node)
+            stack.append((node, True))
+            stack.extend((each, False) for each in sorted(graph.predecessors(node), reverse=True) if each not in seen)
+    return order
+
+
+def _first_with_room(room: Sequence[float], layers: Iterable[int], width: float) -> int:
+    return next((layer for layer in layers if room[layer] >= width), len(room))
+
+
+def _take(room: list[float], layer: int, width: float, page: float) -> None:
+    """What is wider than a page has a layer to itself."""
+    if layer == len(room):
+        room.append(max(page, width))
+    room[layer] -= width

@@ -13,20 +13,24 @@ positions closest to its neighbours' (isotonic regression, which is exact for on
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import inf
 
-from .layering import assign_layers
+from .layering import assign_layers, within_width
 from .ordering import Joint, order_layers
 
 Point = tuple[float, float]
 _Pull = tuple[int, float, float]     # a neighbour, where it wants this node to be from its own place, how strongly
 
 BEND_WIDTH = 4.0
-STRAIGHTNESS = 8.0
-"""How much more a bend follows its trunk than a box follows its neighbours."""
+ROOM, LEAST_ROOM = 1.4, 700.0
+"""No picture is wider than this many times its widest layer, or than that."""
+STRAIGHTNESS, STIFFNESS = 8.0, 3.0
+"""How much more a bend follows its trunk than a box follows its neighbours: at least, and for each that reads the
+value. Without the latter many readers beside a trunk would push it away, a little further in every layer."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,7 @@ class _Bends:
 
     layer_of: list[int]
     widths: list[float]
+    count: int
     joints: dict[tuple[int, int, float, float], float] = field(default_factory=dict)
     chains: list[list[int]] = field(default_factory=list)
     trunks: list[list[int]] = field(default_factory=list)
@@ -92,7 +97,7 @@ def lay_out(items: Sequence[Item], links: Sequence[Link], spacing: Spacing = Spa
     if not items:
         return Layout([], [], [], 0.0, 0.0, 0.0)
     if layers is None:
-        layers = assign_layers(len(items), [(link.source, link.target) for link in links], first, last)
+        layers = _layers(items, links, spacing, first, last)
     bends = _cut(items, links, layers)
     rows: list[list[int]] = [[] for _ in range(max(bends.layer_of) + 1)]
     for node, layer in enumerate(bends.layer_of):
@@ -105,10 +110,30 @@ def lay_out(items: Sequence[Item], links: Sequence[Link], spacing: Spacing = Spa
     return _finish(items, links, bends, rows, places, spacing)
 
 
+def _layers(items: Sequence[Item], links: Sequence[Link], spacing: Spacing, first: Collection[int],
+            last: Collection[int]) -> list[int]:
+    """A layer for each item, none much wider than a page."""
+    pairs = [(link.source, link.target) for link in links]
+    given = assign_layers(len(items), pairs, first, last)
+    alone = {*first, *last}
+    widths = [0.0 if number in alone else item.width + spacing.between for number, item in enumerate(items)]
+    height = sum(item.height for item in items) / len(items) + spacing.layers
+    layers = within_width(given, pairs, widths, height)
+    if layers == given:
+        return given
+    inner = [layer for number, layer in enumerate(layers) if number not in alone]
+    top, bottom = min(inner), max(inner)
+    start = 1 if first else 0
+    return [0 if number in first else bottom - top + start + 1 if number in last else layer - top + start
+            for number, layer in enumerate(layers)]
+
+
 def _cut(items: Sequence[Item], links: Sequence[Link], layers: Sequence[int]) -> _Bends:
-    bends = _Bends(list(layers), [item.width for item in items])
+    bends = _Bends(list(layers), [item.width for item in items], len(items))
     trunks: dict[tuple[int, float], list[int]] = {}
+    readers = Counter((link.source, link.source_port) for link in links)
     for link in links:
+        straight = max(STRAIGHTNESS, STIFFNESS * readers[link.source, link.source_port])
         trunk = trunks.setdefault((link.source, link.source_port), [link.source])
         passed = layers[link.target] - layers[link.source] - 1
         while len(trunk) <= passed:
@@ -116,7 +141,7 @@ def _cut(items: Sequence[Item], links: Sequence[Link], layers: Sequence[int]) ->
             bends.layer_of.append(bends.layer_of[upper] + 1)
             bends.widths.append(BEND_WIDTH)
             trunk.append(len(bends.widths) - 1)
-            bends.joints[upper, trunk[-1], port, 0.0] = 2.0 if len(trunk) == 2 else STRAIGHTNESS
+            bends.joints[upper, trunk[-1], port, 0.0] = 2.0 if len(trunk) == 2 else straight
         upper, port = trunk[passed], link.source_port if passed == 0 else 0.0
         bends.joints.setdefault((upper, link.target, port, link.target_port), 1.0)
         bends.chains.append(trunk[1:passed + 1])
@@ -140,27 +165,31 @@ def _joints(bends: _Bends) -> list[Joint]:
 
 
 def _place(rows: Sequence[Sequence[int]], bends: _Bends, spacing: Spacing) -> list[float]:
-    """x of every centre: sweeps that follow the layer above, then the one below, then both."""
+    """x of every centre: sweeps that follow the layer above, then the one below, then both. A trunk follows what it
+    comes from and where it ends, not who reads it on the way."""
+    passing = {upper: lower for trunk in bends.trunks for upper, lower in pairwise(trunk)}
     places = [0.0] * len(bends.widths)
     above: list[list[_Pull]] = [[] for _ in places]
     below: list[list[_Pull]] = [[] for _ in places]
     for (upper, lower, leaves, arrives), weight in bends.joints.items():
         above[lower].append((upper, leaves - arrives, weight))
-        below[upper].append((lower, arrives - leaves, weight))
+        if passing.get(upper, lower) == lower:
+            below[upper].append((lower, arrives - leaves, weight))
     both = [[*over, *under] for over, under in zip(above, below, strict=True)]
     down = [(row, _offsets(row, bends, spacing)) for row in rows]
+    room = max(LEAST_ROOM, ROOM * max(offsets[-1] for _, offsets in down)) / 2
     up = down[::-1]
     for row, offsets in down:
-        _settle(row, offsets, both, places, follow=False)
+        _settle(row, offsets, both, places, room, follow=False)
     for order, near in [(down, above), (up, below)] * 4 + [(down, both), (up, both)] * 6:
         for row, offsets in order:
-            _settle(row, offsets, near, places)
+            _settle(row, offsets, near, places, room)
     return places
 
 
 def _settle(row: Sequence[int], offsets: Sequence[float], near: Sequence[Sequence[_Pull]], places: list[float],
-            follow: bool = True) -> None:
-    """Move one layer to where its neighbours pull it; without `follow` only apart."""
+            room: float, follow: bool = True) -> None:
+    """Move one layer to where its neighbours pull it, within -room .. room; without `follow` only apart."""
     wanted, weights = [], []
     for node in row:
         sum_of_weights = mean = 0.0
@@ -169,7 +198,7 @@ def _settle(row: Sequence[int], offsets: Sequence[float], near: Sequence[Sequenc
             sum_of_weights += weight
         wanted.append(mean / sum_of_weights if sum_of_weights else places[node])
         weights.append(sum_of_weights or 0.01)
-    for node, place in zip(row, _isotonic(wanted, weights, offsets), strict=True):
+    for node, place in zip(row, _isotonic(wanted, weights, offsets, -room, room), strict=True):
         places[node] = place
 
 
@@ -206,12 +235,15 @@ def _offsets(row: Sequence[int], bends: _Bends, spacing: Spacing) -> list[float]
     """The least distance of each node's centre from the first one's."""
     offsets = [0.0]
     for left, right in pairwise(row):
-        offsets.append(offsets[-1] + (bends.widths[left] + bends.widths[right]) / 2 + spacing.between)
+        both = min(left, right) >= bends.count     # lines may run closer than boxes stand
+        distance = spacing.between / 2 if both else spacing.between
+        offsets.append(offsets[-1] + (bends.widths[left] + bends.widths[right]) / 2 + distance)
     return offsets
 
 
-def _isotonic(wanted: Sequence[float], weights: Sequence[float], offsets: Sequence[float]) -> list[float]:
-    """Positions closest to the wanted ones (weighted squares) that keep the order and the distances."""
+def _isotonic(wanted: Sequence[float], weights: Sequence[float], offsets: Sequence[float], lowest: float = -inf,
+              highest: float = inf) -> list[float]:
+    """Positions closest to the wanted ones (weighted squares) that keep the order, the distances and the bounds."""
     pools: list[tuple[float, float, int]] = []     # mean, weight, how many
     for want, weight, offset in zip(wanted, weights, offsets, strict=True):
         mean, mass, size = want - offset, weight, 1
@@ -220,7 +252,7 @@ def _isotonic(wanted: Sequence[float], weights: Sequence[float], offsets: Sequen
             mean = (mean * mass + other * more) / (mass + more)
             mass, size = mass + more, size + count
         pools.append((mean, mass, size))
-    levels = [mean for mean, _, size in pools for _ in range(size)]
+    levels = [min(max(mean, lowest), highest - offsets[-1]) for mean, _, size in pools for _ in range(size)]
     return [level + offset for level, offset in zip(levels, offsets, strict=True)]
 
 

@@ -5,8 +5,9 @@ port at its upper edge for each value that it reads and one at its lower edge fo
 kernels, which form a directed acyclic graph because fusion keeps groups convex, are laid out as boxes with these ports.
 Both are done twice: the second time each kernel's ports are in the order of what they lead to.
 
-Graphs of thousands of nodes have links over hundreds of layers. Beyond `MOST_BENDS` the longest are cut: the reader is
-given a "jump" mark beside the user, named after the producer.
+A picture that would be a ribbon is cut into columns (columns.py). Graphs of thousands of nodes have links over hundreds
+of layers: beyond `MOST_BENDS` the longest are cut too. Where a link is cut, the reader is given a "jump" mark beside
+the user, named after the producer, which then tells its number.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from .layering import assign_layers
+from .columns import GAP
+from .columns import columns as in_columns
+from .layering import assign_layers, within_width
 from .layout import Item, Layout, Link, Point, Spacing, lay_out
 from .marks import Arrow, Display, Mark
 from .text import columns
@@ -56,7 +59,7 @@ class Path:
 
 @dataclass
 class Scene:
-    """Boxes of the display's marks and of its kernels (by position), and the paths."""
+    """Boxes of the display's marks and of its kernels (by position), the paths, and the lines between columns."""
 
     display: Display
     marks: list[Box] = field(default_factory=list)
@@ -64,6 +67,7 @@ class Scene:
     paths: list[Path] = field(default_factory=list)
     width: float = 0.0
     height: float = 0.0
+    rules: list[float] = field(default_factory=list)
 
 
 def mark_size(mark: Mark) -> Item:
@@ -110,9 +114,13 @@ class _Arranger:
         self.place_of: list[int] = []     # of each mark: its kernel's place in the outer layout, or its own
         self.kernels: dict[int, int] = {}
         self.outer_layers: list[int] = []
+        self.column_of: list[int] = []
+        self.rules: list[float] = []
         self._outer_places()
-        self._cut_long_links()
         self.inside = self._sort_by_kernel()
+        self._outer_order()
+        if self._cut_long_links():
+            self.inside = self._sort_by_kernel()
 
     # The outer graph.
 
@@ -126,7 +134,18 @@ class _Arranger:
                 self.kernels[mark.kernel] = count
             self.place_of.append(count)
             count += 1
-        self.outer_layers = assign_layers(count, sorted(self._outer_pairs()))
+        self.outer_layers = [0] * count
+
+    def _outer_order(self) -> None:
+        """Layers no wider than a page, and columns."""
+        pairs = sorted(self._outer_pairs())
+        sizes = self._outer_sizes({kernel: self._inner(kernel, {}) for kernel in self.kernels})
+        widths = [item.width + OUTER.between for item in sizes]
+        height = sum(item.height + OUTER.layers for item in sizes) / max(len(sizes), 1)
+        layers = assign_layers(len(self.outer_layers), pairs)
+        self.outer_layers = within_width(layers, pairs, widths, height)
+        self.column_of = in_columns(self.outer_layers, pairs, [
+            (width, item.height) for width, item in zip(widths, sizes, strict=True)], OUTER.layers * 1.4)
 
     def _outer_pairs(self) -> set[tuple[int, int]]:
         return {(self.place_of[arrow.source], self.place_of[arrow.target]) for arrow in self._outer_arrows()}
@@ -137,35 +156,45 @@ class _Arranger:
     def _span(self, arrow: Arrow) -> int:
         return self.outer_layers[self.place_of[arrow.target]] - self.outer_layers[self.place_of[arrow.source]]
 
-    def _cut_long_links(self) -> None:
+    def _cut_long_links(self) -> bool:
+        """Cut what leads to another column, and then the longest; whether there was any."""
+        before = len(self.marks)
+        if max(self.column_of, default=0):
+            self._cut_beyond(len(self.outer_layers))
         for limit in SPANS:
             longest: dict[int, int] = {}
             for arrow in self._outer_arrows():
                 longest[arrow.source] = max(longest.get(arrow.source, 0), self._span(arrow))
             if sum(longest.values()) <= MOST_BENDS:
-                return
+                break
             self._cut_beyond(limit)
+        return len(self.marks) > before
 
     def _cut_beyond(self, limit: int) -> None:
         jumps: dict[tuple[int, int], int] = {}
         for number, arrow in enumerate(self.arrows):
-            place = self.place_of[arrow.target]
-            if self.place_of[arrow.source] == place or self._span(arrow) <= limit:
+            place, source = self.place_of[arrow.target], self.place_of[arrow.source]
+            near = self._span(arrow) <= limit and self.column_of[source] == self.column_of[place]
+            if source == place or near:
                 continue
             key = (arrow.source, place)
             if key not in jumps:
-                jumps[key] = self._jump(self.marks[arrow.source], self.marks[arrow.target], place)
+                jumps[key] = self._jump(arrow.source, self.marks[arrow.target], place)
             self.arrows[number] = Arrow(jumps[key], arrow.target, arrow.order, arrow.folded)
 
-    def _jump(self, source: Mark, target: Mark, place: int) -> int:
-        label = source.label if source.role in ("input", "variable") else f"%{source.node} {source.label}"
-        self.marks.append(Mark("jump", label, "", "computed above:\n" + source.tooltip, source.node, target.kernel,
-                               source.part))
+    def _jump(self, number: int, target: Mark, place: int) -> int:
+        source = self.marks[number]
+        told = f"%{source.node} "
+        if source.role not in ("input", "variable", "constant") and not source.label.startswith(told):
+            source = self.marks[number] = replace(source, label=told + source.label)
+        self.marks.append(Mark("jump", source.label, "", "computed elsewhere:\n" + source.tooltip, source.node,
+                               target.kernel, source.part))
         if target.kernel >= 0:
             self.place_of.append(place)
         else:
             self.place_of.append(len(self.outer_layers))
             self.outer_layers.append(self.outer_layers[place] - 1)
+            self.column_of.append(self.column_of[place])
         return len(self.marks) - 1
 
     def _sort_by_kernel(self) -> dict[int, tuple[list[int], list[Arrow]]]:
@@ -232,16 +261,46 @@ class _Arranger:
             keys.append((arrow.source, arrow))
         return links, keys
 
-    def _outer(self, inner: dict[int, _Kernel], links: Sequence[Link]) -> Layout:
+    def _outer_sizes(self, inner: dict[int, _Kernel]) -> list[Item]:
         items = [Item(0.0, 0.0)] * len(self.outer_layers)
         for number, mark in enumerate(self.marks):
             if mark.kernel < 0:
                 items[self.place_of[number]] = mark_size(mark)
         for kernel, place in self.kernels.items():
-            title = columns(self.display.kernels[kernel]) * TITLE_WIDTH + 16.0
-            layout = inner[kernel].layout
-            items[place] = Item(max(layout.width + 2 * PADDING, title), layout.height + TITLE_HEIGHT + PADDING)
-        return lay_out(items, links, OUTER, layers=self.outer_layers)
+            items[place] = self._kernel_size(kernel, inner[kernel].layout)
+        return items
+
+    def _kernel_size(self, kernel: int, layout: Layout) -> Item:
+        title = columns(self.display.kernels[kernel]) * TITLE_WIDTH + 16.0
+        return Item(max(layout.width + 2 * PADDING, title), layout.height + TITLE_HEIGHT + PADDING)
+
+    def _outer(self, inner: dict[int, _Kernel], links: Sequence[Link]) -> Layout:
+        """The columns side by side, as one layout."""
+        items = self._outer_sizes(inner)
+        found = Layout([(0.0, 0.0)] * len(items), [[]] * len(links), self.outer_layers, 0.0, 0.0, 0.0)
+        self.rules = []
+        for column in range(max(self.column_of, default=-1) + 1):
+            self._column(found, column, items, links)
+        return found
+
+    def _column(self, found: Layout, column: int, items: Sequence[Item], links: Sequence[Link]) -> None:
+        if column:
+            self.rules.append(found.width + GAP / 2)
+            found.width += GAP
+        places = [place for place, each in enumerate(self.column_of) if each == column]
+        index = {place: number for number, place in enumerate(places)}
+        inside = [number for number, link in enumerate(links) if link.source in index]
+        ranks = {layer: rank for rank, layer in enumerate(sorted({self.outer_layers[place] for place in places}))}
+        layout = lay_out([items[place] for place in places],
+                         [replace(links[number], source=index[links[number].source],
+                                  target=index[links[number].target]) for number in inside],
+                         OUTER, layers=[ranks[self.outer_layers[place]] for place in places])
+        shift = found.width - layout.left
+        for place, (x, y) in zip(places, layout.centres, strict=True):
+            found.centres[place] = (x + shift, y)
+        for number, route in zip(inside, layout.routes, strict=True):
+            found.routes[number] = [(x + shift, y) for x, y in route]
+        found.width, found.height = found.width + layout.width, max(found.height, layout.height)
 
     def _port_hints(self, keys: Sequence[tuple[int, Arrow]], links: Sequence[Link],
                     outer: Layout) -> dict[tuple[int, int, bool], float]:
@@ -263,7 +322,7 @@ class _Arranger:
     def _scene(self, inner: dict[int, _Kernel], keys: Sequence[tuple[int, Arrow]], outer: Layout) -> Scene:
         shown = Display(self.display.stage, self.marks, self.arrows, self.display.kernels,
                         self.display.tooltips)
-        scene = Scene(shown, width=outer.width, height=outer.height)
+        scene = Scene(shown, width=outer.width, height=outer.height, rules=self.rules)
         places: list[Box | None] = [None] * len(self.marks)
         for number, mark in enumerate(self.marks):
             if mark.kernel < 0:
@@ -284,8 +343,7 @@ class _Arranger:
                       place: int) -> None:
         x, y = outer.centres[place][0] - outer.left, outer.centres[place][1]
         layout = made.layout
-        title = columns(self.display.kernels[kernel]) * TITLE_WIDTH + 16.0
-        box = _centred(x, y, Item(max(layout.width + 2 * PADDING, title), layout.height + TITLE_HEIGHT + PADDING))
+        box = _centred(x, y, self._kernel_size(kernel, layout))
         scene.kernels[kernel] = box
         shift_x = x - layout.left - layout.width / 2
         shift_y = box.y + TITLE_HEIGHT

@@ -7,7 +7,8 @@ from itertools import combinations, pairwise
 
 import pytest
 
-from staticgraph.viz.layering import assign_layers
+from staticgraph.viz.columns import HIGHEST, columns
+from staticgraph.viz.layering import PAGE, assign_layers, within_width
 from staticgraph.viz.layout import Item, Layout, Link, _isotonic, lay_out
 from staticgraph.viz.ordering import order_layers
 
@@ -109,3 +110,66 @@ def test_isotonic_regression_is_exact() -> None:
     assert _isotonic([10.0, 0.0, 5.0], [1.0, 1.0, 1.0], [0.0, 4.0, 8.0]) == pytest.approx([1.0, 5.0, 9.0])
     assert _isotonic([0.0, 10.0], [1.0, 1.0], [0.0, 4.0]) == [0.0, 10.0]
     assert _isotonic([10.0, 0.0], [3.0, 1.0], [0.0, 4.0]) == pytest.approx([6.5, 10.5])
+
+
+def test_isotonic_regression_keeps_its_bounds() -> None:
+    assert _isotonic([-50.0, 0.0, 50.0], [1.0] * 3, [0.0, 4.0, 8.0], -10.0, 10.0) == [-10.0, 0.0, 10.0]
+
+
+def test_layers_that_fit_a_page_stay_as_they_are() -> None:
+    assert within_width([0, 1, 1, 2], [(0, 1), (0, 2), (1, 3), (2, 3)], [100.0] * 4, 50.0) == [0, 1, 1, 2]
+
+
+@pytest.mark.parametrize("chain", [1, 3])
+def test_many_readers_of_one_value_stand_in_blocks(chain: int) -> None:
+    links, count = [], 1
+    for _ in range(500):     # each reader begins a chain of its own
+        links += [(0, count), *((count + number, count + number + 1) for number in range(chain - 1))]
+        count += chain
+    widths = [150.0] * count
+    layers = within_width(assign_layers(count, links), links, widths, 60.0)
+    assert all(layers[source] < layers[target] for source, target in links)
+    used = [sum(width for width, layer in zip(widths, layers, strict=True) if layer == number)
+            for number in range(max(layers) + 1)]
+    assert PAGE < 500 * 150 and max(used) <= max(PAGE, 1.3 * (count * 150 * 60) ** 0.5) + SLACK
+    spans = [layers[target] - layers[source] for source, target in links if source]
+    assert all(span == 1 for span in spans)     # and a chain is not torn apart
+
+
+def test_a_wide_box_is_folded_between_its_ports() -> None:
+    """Ports keep to the upper and the lower edge, and routes lead downwards past the boxes."""
+    items = [Item(150.0, 36.0)] * 80 + [Item(6.0, 0.0)] * 2
+    links = [Link(80, number) for number in range(80)] + [Link(79, 81)]
+    layout = lay_out(items, links, first=[80], last=[81])
+    check(items, links, layout)
+    assert layout.layers[80] == 0 and layout.layers[81] == max(layout.layers)
+    assert layout.width < 80 * 150 / 2
+
+
+def test_a_trunk_with_readers_on_one_side_stays_where_it_is() -> None:
+    count, rows = 20, 12
+    items = [Item(20.0, 20.0)] + [Item(100.0, 20.0)] * (count * rows)
+    layers = [0] + [1 + number // count for number in range(count * rows)]
+    layout = lay_out(items, [Link(0, number + 1) for number in range(count * rows)], layers=layers)
+    assert layout.width < 2 * (count * 118.0)
+
+
+def test_a_chain_is_cut_into_columns() -> None:
+    count = 400
+    layers, links = list(range(count)), [(number, number + 1) for number in range(count - 1)]
+    found = columns(layers, links, [(120.0, 36.0)] * count, 40.0)
+    assert found == sorted(found) and found[0] == 0
+    assert max(found) > 3 and max(found.count(column) for column in set(found)) * 76.0 < HIGHEST
+
+
+def test_columns_are_cut_where_few_values_pass() -> None:
+    # two halves of 100 layers, joined by one value; within them each layer is read by the third below it too
+    links = [(number, number + 1) for number in range(199)]
+    links += [(number, number + 3) for number in range(197) if not 93 < number < 103]
+    found = columns(list(range(200)), links, [(2000.0, 20.0)] * 200, 20.0)
+    assert set(found) == {0, 1} and found.index(1) in range(97, 104)
+
+
+def test_what_is_not_a_ribbon_is_one_column() -> None:
+    assert columns([0, 1, 2], [(0, 1), (1, 2)], [(100.0, 40.0)] * 3, 30.0) == [0, 0, 0]
+    assert columns([], [], [], 30.0) == []
