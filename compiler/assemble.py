@@ -93,10 +93,11 @@ class Assembler:
         return self.schedule.buffer_of[node]
 
     def check_of(self, node: Tensor) -> int:
-        """The number of the check that a check_index node makes."""
+        """The number of the check that a node makes."""
         if node not in self.check_numbers:
             self.check_numbers[node] = len(self.checks)
-            self.checks.append(Check(check_message(node)))
+            self.checks.append(Check("", "guard", node.attrs["number"]) if node.op.name == "guard"
+                               else Check(check_message(node)))
         return self.check_numbers[node]
 
     # Drafting steps.

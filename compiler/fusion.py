@@ -30,6 +30,9 @@ from .views import AxisMap, collapse, contiguous_strides, is_one, needs_copy, re
 
 MAX_MEMBERS = 64
 
+REPORTING = ("check_index", "guard")
+"""Ops that report through the status whatever is not within 0 .. size-1 (of a guard: not 0)."""
+
 FUSED = ("elementwise", "reduction", "gather")
 BUFFERS = ("placeholder", "variable")
 CHEAP = frozenset("""

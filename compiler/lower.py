@@ -19,7 +19,7 @@ from staticgraph.types import Size, product
 
 from .access import Access, Arrangement, GroupAccesses
 from .chains import RowSpace, Touch
-from .fusion import FusionResult, Group, is_inline
+from .fusion import REPORTING, FusionResult, Group, is_inline
 from .kernel_ir import Axis, Check, Let, Map, Reduce, Result, Section, Statement, Store, unknown_in_formula
 from .parameters import BufferOf, Parameters, Style, cast, index_sum, literal
 from .program import Argument
@@ -346,8 +346,8 @@ class GroupLowering:
         if member.op.kind == "gather":
             return self._gather(member, values, loads, body)
         operands = [self._operand_value(member, number, values, loads, body) for number in range(len(member.inputs))]
-        if op == "check_index":
-            size = self.parameters.extent(member.attrs["size"], literal=False)
+        if op in REPORTING:
+            size = self.parameters.extent(member.attrs.get("size", 1), literal=False)
             self.parameters.status()
             name, value = self._name("index"), operands[0]
             if str(member.inputs[0].dtype) == "uint64":

@@ -25,10 +25,12 @@ from staticgraph.rewrite.journal import Fired, Journal, counted
 from staticgraph.rewrite.rewriter import RuleSet, normalised
 from staticgraph.tensor import Tensor, describe_line, toposort
 from staticgraph.types import learnable_symbols, maximum_size, size_symbols
+from staticgraph.watching import Print, Watched, guards_against, taken_out
 
 from .absorb import absorb
 from .assemble import Assembler
 from .backend import BACKENDS
+from .checks import told, told_print
 from .convolution import direct
 from .decompose import decompose, settle
 from .fusion import fuse, update_cone
@@ -79,6 +81,8 @@ class Compilation:
     program: Program | None = None
     nodes_of_step: Sequence[Sequence[Tensor]] = ()
     journals: dict[str, Journal] | None = None
+    prints: list[Print] = field(default_factory=list)
+    watched: list[Watched] = field(default_factory=list)
 
 
 def compile_graph(compilation: Compilation) -> Program:
@@ -90,14 +94,38 @@ def compile_graph(compilation: Compilation) -> Program:
     compilation.variables = _variables(compilation, order)
     guards = _guards(order)
     compilation.graphs["tensor"] = roots
+    roots = watch(compilation, roots)
+    if compilation.journals is not None:
+        compilation.graphs["tensor"] = roots     # from here on, pass after pass exchanges nodes below the same roots
     debug = Debug()
     for name, graph_pass in PASSES:
-        if name == "stabilise" and not compilation.options.get("stabilise", True):
-            continue
         if ONLY_ON.get(name, compilation.target.device) != compilation.target.device:
             continue
-        roots = _run_pass(name, graph_pass, roots, compilation, debug)
+        if name != "stabilise" or compilation.options.get("stabilise", True):
+            roots = _run_pass(name, graph_pass, roots, compilation, debug)
+        if name == "stabilise":
+            roots = guard(compilation, roots)
     return _back_end(compilation, roots, guards, debug)
+
+
+def watch(compilation: Compilation, roots: list[Tensor]) -> list[Tensor]:
+    """Prints and assertions become roots: after outputs and new values come the printed values, then the guards."""
+    roots, compilation.prints, compilation.watched, guards = taken_out(roots)
+    return [*roots, *(each.value for each in compilation.prints), *guards]
+
+
+def guard(compilation: Compilation, roots: list[Tensor]) -> list[Tensor]:
+    """One more root for each value in which the option "check" looks for nan or infinities: in the formulas that will
+    be computed, while composites are still what the user called them. (A history is told without: no pass made them.)"""
+    kind = compilation.options.get("check", "")
+    if not kind or compilation.journals is not None:
+        return roots
+    names = output_names(compilation.outputs, compilation.structure)
+    kept = roots[:len(compilation.outputs) + len(compilation.updates)]
+    found, guards = guards_against(kept, names, [each.name or "" for each in compilation.updates], kind,
+                                   len(compilation.watched))
+    compilation.watched += found
+    return [*roots, *guards]
 
 
 def _run_pass(name: str, graph_pass: GraphPass, roots: list[Tensor], compilation: Compilation,
@@ -123,17 +151,19 @@ def _back_end(compilation: Compilation, roots: list[Tensor], guards: list[Guard]
     """From the primitive graph to the Program."""
     started = time.perf_counter()
     count = len(compilation.outputs)
-    outputs, values = roots[:count], roots[count:]
+    values, rest = roots[count: count + len(compilation.updates)], roots[count + len(compilation.updates):]
+    outputs, guarding = roots[:count] + rest[:len(compilation.prints)], rest[len(compilation.prints):]
+    originals = [*compilation.outputs, *(each.node for each in compilation.prints)]
     stored = [below_reshapes(each) for each in outputs]
-    compilation.graphs["fuse"] = [*stored, *values]
+    compilation.graphs["fuse"] = [*stored, *values, *guarding]
     if compilation.journals is not None:
         compilation.journals["fuse"] = [Fired("leave-reshape", "the caller's array has its shape by itself", old, new,
                                               (old,), True)
                                         for old, new in dict(zip(outputs, stored, strict=True)).items()
                                         if old is not new]
-    order = toposort([*stored, *values])
+    order = toposort([*stored, *values, *guarding])
     by_rows = BACKENDS[compilation.target.device].chains_steps
-    fused = fuse(order, [*stored, *values], update_cone(order, values, stored), by_rows)
+    fused = fuse(order, [*stored, *values, *guarding], update_cone(order, values, stored), by_rows)
     updates = dict(zip(compilation.updates, values, strict=True))
     schedule = Scheduler(fused, compilation.inputs, compilation.variables, stored, updates,
                          in_place=by_rows).run()
@@ -154,13 +184,15 @@ def _back_end(compilation: Compilation, roots: list[Tensor], guards: list[Guard]
         inputs=tuple(InputSpec(node.name or "", str(node.dtype), node.shape, str(node.location))
                      for node in compilation.inputs),
         outputs=tuple(OutputSpec(str(node.dtype), node.shape, number, original.name or "") for node, original, number
-                      in zip(outputs, compilation.outputs, schedule.outputs, strict=True)),
+                      in zip(outputs, originals, schedule.outputs, strict=True)),
         variables=tuple(VariableSpec(node.name or "", str(node.dtype), _static(node), node in written,
                                      str(node.location)) for node in compilation.variables),
         constants=tuple(schedule.constants), buffers=parts.buffers, kernels=parts.kernels, steps=parts.steps,
-        notes=parts.notes, guards=tuple(guards), checks=parts.checks, arena_bytes=parts.arena_bytes,
+        notes=parts.notes, guards=tuple(guards),
+        checks=tuple(told(each, compilation.watched) for each in parts.checks), arena_bytes=parts.arena_bytes,
         structure=compilation.structure, passes=tuple(compilation.records), rewrites=tuple(compilation.rewrites),
-        graphs=_graph_records(compilation, roots, parts.nodes_of_step), chains=parts.chains)
+        graphs=_graph_records(compilation, roots, parts.nodes_of_step), chains=parts.chains,
+        prints=tuple(map(told_print, compilation.prints)))
     verify(program)
     compilation.program = program
     debug.program(compilation, parts)

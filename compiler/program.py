@@ -172,9 +172,25 @@ class Guard:
 @dataclass(frozen=True)
 class Check:
     """What to say when a kernel reports this check in the status block. `message` is the full text with the
-    fields ``{value}`` and ``{size}`` left open."""
+    fields ``{value}`` and ``{size}`` of its headline left open.
+
+    kind "index": a value beyond a size. "nan", "inf" and "assert": something watched is not as it should be; the value
+    tells where in an array of `shape` (see `watching`), `guard` is its number among all that is watched."""
 
     message: str
+    kind: str = "index"
+    guard: int = -1
+    shape: tuple[Size, ...] = ()
+
+
+@dataclass(frozen=True)
+class Print:
+    """What the caller wants printed: the result that follows the outputs at the same place in `Program.prints`."""
+
+    label: str
+    location: str
+    every: int = 1
+    edgeitems: int = 3
 
 
 @dataclass(frozen=True)
@@ -233,7 +249,7 @@ class GraphRecord:
 @dataclass(frozen=True)
 class Program:
     """See the module docstring. `structure` says how outputs go back to the caller: ("tensor",), ("list", n),
-    ("tuple", n) or ("dict", keys)."""
+    ("tuple", n) or ("dict", keys). The last `outputs`, one for each of `prints`, are not the caller's but printed."""
 
     device: str
     inputs: tuple[InputSpec, ...]
@@ -252,6 +268,7 @@ class Program:
     graphs: tuple[GraphRecord, ...] = field(default=(), compare=False)
     chains: tuple[Chain, ...] = ()
     rewrites: tuple[Rewrite, ...] = field(default=(), compare=False)
+    prints: tuple[Print, ...] = ()
 
 
 def describe_step(program: Program, number: int) -> str:

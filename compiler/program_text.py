@@ -33,6 +33,7 @@ from .program import (
     NodeRecord,
     Note,
     OutputSpec,
+    Print,
     Program,
     Rewrite,
     Step,
@@ -42,7 +43,8 @@ from .program import (
 
 FORMAT = 1
 CLASSES = {each.__name__: each for each in (Argument, Buffer, Chain, Check, GraphRecord, Guard, InputSpec, Kernel,
-                                            Launch, NodeRecord, Note, OutputSpec, Program, Rewrite, Step, VariableSpec)}
+                                            Launch, NodeRecord, Note, OutputSpec, Print, Program, Rewrite, Step,
+                                            VariableSpec)}
 ATOMS = ("symbol", "floordiv", "mod", "min", "max")
 MARK = "\0"
 """Stands before and after the number of a line; no name may hold one."""

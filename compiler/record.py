@@ -45,7 +45,7 @@ class Recorder:
 
     def record(self, stage: str, roots: Sequence[Tensor],
                steps: Mapping[Tensor, tuple[int, ...]] | None = None) -> GraphRecord:
-        """The graph of `roots`: the outputs, then the new value of each updated variable."""
+        """The graph of `roots`: the outputs, then the new value of each updated variable, then what else is needed."""
         order = toposort([*self.variables, *roots])
         number = {node: position for position, node in enumerate(order)}
         nodes = self.nodes(order, number, steps or {})
@@ -53,7 +53,8 @@ class Recorder:
         return GraphRecord(stage, nodes,
                            tuple((name, number[root]) for name, root in zip(self.names, roots, strict=False)),
                            tuple((number[variable], number[root])
-                                 for variable, root in zip(self.variables, roots[count:], strict=True)))
+                                 for variable, root in zip(self.variables, roots[count: count + len(self.variables)],
+                                                             strict=True)))
 
     def nodes(self, order: Sequence[Tensor], number: Mapping[Tensor, int],
               steps: Mapping[Tensor, tuple[int, ...]]) -> tuple[NodeRecord, ...]:

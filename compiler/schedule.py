@@ -23,7 +23,7 @@ import numpy as np
 from staticgraph.tensor import Tensor
 from staticgraph.types import Shape, Size, product
 
-from .fusion import FusionResult, Group, is_leaf_buffer
+from .fusion import REPORTING, FusionResult, Group, is_leaf_buffer
 from .views import contiguous_strides, view_of
 
 
@@ -260,7 +260,7 @@ class Scheduler:
             stored = self._stored(item)
             single = all(len(targets.get(node, ())) == 1 and node not in self.wanted for node in stored)
             inside = all(user in item.at for node in stored for user in self.fused.users.get(node, ()))
-            checked = any(member.op.name == "check_index" for member in item.at)
+            checked = any(member.op.name in REPORTING for member in item.at)
             if single and inside and not checked:
                 commits[item] = {node: targets[node][0] for node in stored}
         self._demote(commits)

@@ -18,13 +18,14 @@ import numpy as np
 
 from staticgraph import locks
 from staticgraph.compiler.program import Program, verify
-from staticgraph.errors import DeviceError, OutOfRangeError, VerificationError
+from staticgraph.errors import DeviceError, VerificationError
+from staticgraph.printing import emit, printed
 
-from .driver import RAISED
-from .guards import Guards, fill
+from .guards import Guards
 from .memory import Memory
 from .profile import Profile
 from .report import ORIGINS, source
+from .reports import Finding, found, reported
 from .residence import VariableStorage
 
 BINDINGS_KEPT = 16
@@ -54,6 +55,9 @@ class Executable(ABC):
 
     account = ""
     definition: Any = None
+    explain_finding: Callable[[Finding, Sequence[Any]], Exception | None] | None = None
+    """What is known of a finding where the graph is at hand: it is given the inputs that the call had."""
+    print_to: Any = None
 
     _kernels: Sequence[Any]
     """What the device's loader made of each kernel: at least a `report.Loaded`."""
@@ -67,7 +71,8 @@ class Executable(ABC):
         self._step_count = len(program.steps)
         in_order = sorted({storage.number: storage.lock for storage in storages}.items())
         self._locks = [lock for _, lock in in_order] + [locks.lock()]
-        self._pack = _packer(program.structure)
+        self._pack = _packer(program.structure) if not program.prints else self._print_and_pack
+        self._calls = 0
 
     @property
     def program(self) -> Program:
@@ -106,15 +111,28 @@ class Executable(ABC):
         """The text of all kernels, each below a comment that says what it computes and for which lines of yours."""
         return source(self._program)
 
-    def _raise_reported(self, check: int, value: int, size: int, step: int | None = None) -> NoReturn:
-        """Raise what the status block says, found after a step (where that is known)."""
-        where = "a kernel" if step is None else (f"step {step}: kernel "
-                                                 f"'{self._program.kernels[self._program.steps[step].kernel].name}'")
-        if check == RAISED:
-            raise VerificationError(f"{where} raised a Python exception")
-        if not 0 < check <= len(self._program.checks):
-            raise VerificationError(f"{where} reported check {check - 1}, which does not exist")
-        raise OutOfRangeError(fill(self._program.checks[check - 1].message, {"value": value, "size": size}))
+    def _print_and_pack(self, results: list[Any]) -> Any:
+        """Prints what the program has results for beyond the caller's."""
+        count = len(results) - len(self._program.prints)
+        number, self._calls = self._calls, self._calls + 1
+        for each, value in zip(self._program.prints, results[count:]):
+            if number % each.every == 0:
+                array = value if isinstance(value, np.ndarray) else value.numpy()
+                emit(printed(each.label, each.location, array, each.edgeitems), self.print_to)
+        return _packer(self._program.structure)(results[:count])
+
+    def _raise_reported(self, status: Sequence[int], sizes: Mapping[str, int], inputs: Sequence[Any],
+                        step: int | None = None) -> NoReturn:
+        """Raise what the status block says, found after a step (where that is known), for a call with these inputs."""
+        finding, error = found(self._program, status, sizes, step), reported(self._program, status, sizes, step)
+        if finding is not None and self.explain_finding is not None:
+            try:
+                raise self.explain_finding(finding, inputs) or error
+            except type(error):
+                raise
+            except Exception as why:     # such as too little memory; what was found is the error even so
+                error.add_note(f"its cause could not be looked for: {type(why).__name__}: {why}")
+        raise error
 
     def __repr__(self) -> str:
         inputs = ", ".join(spec.name for spec in self._program.inputs)

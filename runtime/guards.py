@@ -6,6 +6,7 @@ symbolic dimension (`Guards.sizes`). Nothing has been written when one of these 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from staticgraph.compiler.program import OutputSpec, Program
@@ -14,12 +15,17 @@ from staticgraph.types import Dim, Size, evaluate_size, is_anonymous, learn_size
 
 from .convert import Array, describe_input
 
+FIELD = re.compile(r"\{(\w+)\}")
+
 
 def fill(text: str, values: Mapping[str, int]) -> str:
-    """The text with ``{name}`` replaced; other braces, which names of users may hold, are left alone."""
-    for name, value in values.items():
-        text = text.replace("{" + name + "}", str(value))
-    return text
+    """The text with ``{name}`` replaced in its headline and in what it says was needed. Its other lines show what users
+    have named, files too, and all braces in them are theirs."""
+    lines = text.split("\n")
+    for number, line in enumerate(lines):
+        if number == 0 or line.startswith("  needed "):
+            lines[number] = FIELD.sub(lambda match: str(values.get(match[1], match[0])), line)
+    return "\n".join(lines)
 
 
 class Guards:

@@ -19,10 +19,12 @@ from .api import compile, devices
 from .autodiff import grad, hessian, jacobian, jvp, stabilise, verify_grad, vjp
 from .errors import (
     ArgumentError,
+    AssertionFailed,
     DeviceError,
     DTypeError,
     FileFormatError,
     GradientError,
+    NonFiniteError,
     OutOfMemoryError,
     OutOfRangeError,
     ShapeError,
@@ -44,11 +46,11 @@ if TYPE_CHECKING:
     from .api import DeviceArray, DeviceInfo, Executable
 
 __all__ = [
-    "ArgumentError", "DTypeError", "DeviceArray", "DeviceError", "DeviceInfo", "Dim", "Executable",
-    "FileFormatError", "GradientError", "Location", "OutOfMemoryError", "OutOfRangeError", "SavedState", "ShapeError",
-    "StateError", "StaticGraphError", "Tensor", "UnsupportedError", "VerificationError", "compile", "devices",
-    "evaluate", "format_graph", "grad", "hessian", "jacobian", "jvp", "load", "name_scope", "nn", "optim", "random",
-    "save", "stabilise", "verify_grad", "viz", "vjp",
+    "ArgumentError", "AssertionFailed", "DTypeError", "DeviceArray", "DeviceError", "DeviceInfo", "Dim", "Executable",
+    "FileFormatError", "GradientError", "Location", "NonFiniteError", "OutOfMemoryError", "OutOfRangeError",
+    "SavedState", "ShapeError", "StateError", "StaticGraphError", "Tensor", "UnsupportedError", "VerificationError",
+    "compile", "devices", "evaluate", "format_graph", "grad", "hessian", "jacobian", "jvp", "load", "name_scope",
+    "nn", "optim", "random", "save", "stabilise", "verify_grad", "viz", "vjp",
 ]
 __all__ += ops.__all__
 

@@ -12,8 +12,10 @@ import numpy as np
 from .errors import ArgumentError, DeviceError, DTypeError, ShapeError, message
 from .op import as_tensor
 from .ops.random import counters
+from .printing import is_sink
 from .tensor import Tensor, VariableState, describe_line, operand_row, toposort
 from .types import provably_different
+from .watching import rewritten
 
 if TYPE_CHECKING:
     from .compiler.pipeline import Compilation
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from .runtime.cuda.exchange import DeviceArray
     from .runtime.devices import DeviceInfo
     from .runtime.executable import Executable
+    from .runtime.reports import Finding
 
 __all__ = ["DeviceArray", "DeviceInfo", "Executable", "compile", "compile_only", "devices"]
 
@@ -57,7 +60,9 @@ def compile(inputs: Sequence[Tensor] | Tensor, outputs: Any = (), *, updates: An
     it, as arrays for torch, cupy, jax and others; {"tf32": True} lets a GPU round the factors of float32 products to 10
     bits of mantissa, which is faster; {"threads": 1} says how many threads of the CPU a call may use, instead of
     STATICGRAPH_NUM_THREADS and the machine; {"memory_budget": 10**8} keeps arena and outputs within so many bytes by
-    doing some of the work twice, with {"sizes": {"batch": 64}} where dimensions are symbolic (`explain()` tells what).
+    doing some of the work twice, with {"sizes": {"batch": 64}} where dimensions are symbolic (`explain()` tells what);
+    {"check": "nan"} finds the first nan, "inf" the first infinity too, and raises `NonFiniteError` for the op that made
+    it; {"print_to": file or function} takes what `debug_print` writes.
 
     Raises ArgumentError for inputs that are no placeholders or share a name, for a variable updated twice, for needed
     placeholders that are not inputs; DTypeError and ShapeError for updates that do not fit; DeviceError for a device
@@ -81,6 +86,8 @@ def compile(inputs: Sequence[Tensor] | Tensor, outputs: Any = (), *, updates: An
                       checked["results"], checked["threads"])
     executable.account = account
     executable.definition = definition
+    executable.explain_finding = definition.explain_finding
+    executable.print_to = checked["print_to"]
     return executable
 
 
@@ -101,6 +108,17 @@ class Definition(NamedTuple):
     def prepare(self) -> Compilation:
         """The same before any pass has run."""
         return prepare(self.inputs, self.outputs, updates=self.updates, device=self.device, options=self.options)
+
+    def explain_finding(self, finding: Finding, inputs: Sequence[Any]) -> Exception | None:
+        """The error for what a kernel has found in a call with these inputs, before it has changed anything."""
+        from .blame import finding_error, rewritten_from
+        from .compiler.record import output_names
+
+        flat, structure = flatten_outputs(self.outputs)
+        watched, before, after = rewritten(flat, self.updates, output_names(flat, structure), self.options)
+        feed = dict(zip(self.inputs, inputs, strict=True))
+        return finding_error(watched[finding.guard], finding.place, feed,
+                             lambda node: rewritten_from(node, before, after))
 
 
 class _Request(NamedTuple):
@@ -308,8 +326,13 @@ def check_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
     for name, value in given.items():
         if name not in OPTIONS:
             raise ArgumentError(f"compile: there is no option '{name}'; options are {', '.join(sorted(OPTIONS))}")
-        if type(value) is not type(OPTIONS[name]):
+        if name == "print_to":
+            if not is_sink(value):
+                raise ArgumentError(f"compile: option 'print_to' is a file or a function of a text, got {value!r}")
+        elif type(value) is not type(OPTIONS[name]):
             raise ArgumentError(f"compile: option '{name}' is a {type(OPTIONS[name]).__name__}, got {value!r}")
+    if given.get("check", "") not in ("", "nan", "inf"):
+        raise ArgumentError(f"compile: option 'check' is 'nan', 'inf' (nan too) or '', got {given['check']!r}")
     if given.get("results", "host") not in ("host", "device"):
         raise ArgumentError(f"compile: option 'results' is 'host' or 'device', got {given['results']!r}")
     if not 0 <= given.get("threads", 0) <= MOST_THREADS:

@@ -47,6 +47,14 @@ class GradientError(StaticGraphError, ValueError):
     """A derivative that does not exist as asked for."""
 
 
+class NonFiniteError(StaticGraphError, FloatingPointError):
+    """A nan, or an infinity, that the option "check" was to find."""
+
+
+class AssertionFailed(StaticGraphError, AssertionError):
+    """A condition of `assert_that` that does not hold."""
+
+
 class UnsupportedError(StaticGraphError, NotImplementedError):
     """An operation for which no kernel exists on the chosen device."""
 

@@ -14,7 +14,9 @@ import numpy as np
 
 from .errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError, StaticGraphError, VerificationError
 from .op import fitting_array, operands_message
+from .ops.debug import assert_op, debug_print_op, print_label
 from .ops.leaf import placeholder_op
+from .printing import emit, printed
 from .tensor import Tensor, build, describe_line, toposort
 from .types import Dim, Size, evaluate_size, learn_sizes, open_symbol, size_symbols
 
@@ -39,8 +41,13 @@ def evaluate(outputs: Any, feed: Mapping[Tensor, Any] | None = None) -> Any:
             raise ArgumentError(f"evaluate: the keys of feed must be tensors, got {tensor!r}")
         values[id(tensor)] = as_fed_array(tensor, value)
     bind_sizes({tensor: values[id(tensor)] for tensor in feed or {}}, sizes)
-    with np.errstate(all="ignore"):
-        results = _run(targets, values, sizes)
+    try:
+        with np.errstate(all="ignore"):
+            results = _run(targets, values, sizes)
+    except _ConditionFalse as failure:
+        from .blame import assertion_error  # which stands above this file
+
+        raise assertion_error(failure.node, failure.index, failure.values) from None
     return unflatten(outputs, [np.array(result) for result in results])
 
 
@@ -109,6 +116,16 @@ def _bare_symbol(size: Size) -> str | None:
     return str(size) if isinstance(size, Dim) and size.is_symbol else None
 
 
+class _ConditionFalse(Exception):
+    """An `assert_that` whose condition is false, first at `index`."""
+
+    def __init__(self, node: Tensor, values: Mapping[int, Array]) -> None:
+        super().__init__()
+        condition = values[id(node.inputs[1])]
+        self.node, self.values = node, values
+        self.index = tuple(int(each) for each in np.unravel_index(int(np.argmin(condition)), condition.shape))
+
+
 def _run(targets: Sequence[Tensor], values: dict[int, Array], sizes: Mapping[str, int]) -> list[Array]:
     """Values of the targets; `values` holds what is known and is filled on the way."""
     order = toposort(targets, stop=lambda node: id(node) in values)
@@ -117,10 +134,15 @@ def _run(targets: Sequence[Tensor], values: dict[int, Array], sizes: Mapping[str
         for each in node.inputs:
             uses[id(each)] = uses.get(id(each), 0) + 1
     kept = {id(target) for target in targets} | set(values)
+    kept |= {id(each) for node in order if node.op is assert_op for each in node.inputs[1].inputs}     # for the message
     for node in order:
         if id(node) in values:
             continue
-        values[id(node)] = _node_value(node, values, sizes)
+        values[id(node)] = node_value(node, values, sizes)
+        if node.op is debug_print_op:
+            emit(printed(print_label(node), str(node.location), values[id(node)], node.attrs["edgeitems"]), None)
+        elif node.op is assert_op and not values[id(node.inputs[1])].all():
+            raise _ConditionFalse(node, values)
         for each in node.inputs:
             uses[id(each)] -= 1
             if not uses[id(each)] and id(each) not in kept:
@@ -128,7 +150,8 @@ def _run(targets: Sequence[Tensor], values: dict[int, Array], sizes: Mapping[str
     return [values[id(target)] for target in targets]
 
 
-def _node_value(node: Tensor, values: dict[int, Array], sizes: Mapping[str, int]) -> Array:
+def node_value(node: Tensor, values: Mapping[int, Array], sizes: Mapping[str, int], typed: bool = True) -> Array:
+    """The value of a node whose operands' are known; `typed`: it is of the dtype and shape that were inferred."""
     if node.op.name == "placeholder":
         raise ArgumentError(f"evaluate: no value was fed for\n  {describe_line(node)}")
     if node._state is not None:
@@ -144,6 +167,8 @@ def _node_value(node: Tensor, values: dict[int, Array], sizes: Mapping[str, int]
     else:
         result = _call_ref(node, [values[id(each)] for each in node.inputs], sizes)
     shape = tuple(_size_of(node, size, sizes) for size in node.shape)
+    if not typed:
+        return result
     if result.dtype != node.dtype or result.shape != shape:
         raise VerificationError(f"op '{node.op.name}': its NumPy meaning gave {result.dtype}{list(result.shape)}, but "
                                 f"{node.dtype}{list(shape)} was inferred\n  {describe_line(node)}")

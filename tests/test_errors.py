@@ -174,7 +174,8 @@ def test_devices_and_options() -> None:
     assert text_of(lambda: sg.compile([x], x, device="tpu"), sg.DeviceError) == \
         "compile: there is no device 'tpu'; devices are 'cpu', 'cuda' and 'cuda:1' and so on"
     assert text_of(lambda: sg.compile([x], x, options={"fast": True}), sg.ArgumentError) == \
-        "compile: there is no option 'fast'; options are memory_budget, results, sizes, stabilise, tf32, threads"
+        "compile: there is no option 'fast'; options are check, memory_budget, print_to, results, sizes, stabilise, " \
+        "tf32, threads"
 
 
 # While the graph is built.

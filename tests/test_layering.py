@@ -5,7 +5,7 @@ import_module("...") count like any other. The rules:
 
   language (staticgraph/)   neither staticgraph.compiler nor staticgraph.runtime
   compiler                  the language and itself
-  runtime                   compiler.program, compiler.target, types, errors, locks and itself
+  runtime                   compiler.program, compiler.target, types, errors, locks, printing and itself
   api                       the three above; only the facade (staticgraph/__init__.py) and the roof import it
   roof                      (viz, bench, doctor, cli, __main__) anything; only the roof imports it; the facade hands out
                             viz to who asks for it
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FACADE, API, COMPILER, RUNTIME = "staticgraph", "staticgraph.api", "staticgraph.compiler", "staticgraph.runtime"
 ROOF = ("staticgraph.viz", "staticgraph.bench", "staticgraph.doctor", "staticgraph.cli", "staticgraph.__main__")
 RUNTIME_MAY_SEE = tuple(f"staticgraph.{name}" for name in ("compiler.program", "compiler.target", "types", "errors",
-                                                           "locks"))
+                                                           "locks", "printing"))
 CODE_GENERATORS = ("numba", "numba_cuda", "llvmlite")
 
 

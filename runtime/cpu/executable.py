@@ -70,7 +70,7 @@ class CpuExecutable(Executable):
                     if self._late or self._copies:
                         self._copy_after(results, recent)
                 elif done is not None:
-                    self._raise_failed(recent, self._layout.launched[done])
+                    self._raise_failed(recent, self._layout.launched[done], args)
         finally:
             while held:
                 held -= 1
@@ -97,7 +97,7 @@ class CpuExecutable(Executable):
             else:
                 failed = self._drive(binding.launches, self._launch_count, binding.status, 0)
             if failed >= 0:
-                self._raise_failed(binding, self._layout.launched[failed])
+                self._raise_failed(binding, self._layout.launched[failed], arrays)
             if self._late or self._copies:
                 self._copy_after(results, binding)
         finally:
@@ -189,10 +189,10 @@ class CpuExecutable(Executable):
         for position, earlier in self._copies:
             np.copyto(results[position], results[earlier].reshape(results[position].shape))
 
-    def _raise_failed(self, binding: Binding, step: int) -> NoReturn:
-        check, value, size = (int(binding.row[slot]) for slot in range(3))
+    def _raise_failed(self, binding: Binding, step: int, inputs: Sequence[Any]) -> NoReturn:
+        status = [int(binding.row[slot]) for slot in range(STATUS_SLOTS)]
         binding.row[:STATUS_SLOTS] = 0
-        self._raise_reported(check, value, size, step)
+        self._raise_reported(status, binding.sizes, inputs, step)
 
     def profile(self, /, *args: Any, **kwargs: Any) -> Profile:
         """Call it some times with these inputs, timing each step. Variables are left as they were."""
@@ -209,7 +209,7 @@ class CpuExecutable(Executable):
 
             def check(step: int) -> None:
                 if binding.row[0]:
-                    self._raise_failed(binding, step)
+                    self._raise_failed(binding, step, arrays)
 
             profile = measure_steps(self._program, binding, self._drive_together, check)
             del results     # alive until here: kernels write to them

@@ -200,7 +200,7 @@ class CudaExecutable(Executable):
             self._stream.settle()     # nothing may go on in memory that others will use
             raise
         if self._checked and prepared.status[0]:
-            self._raise_check(prepared)
+            self._raise_check(prepared, arrays)
         for result, staged in zip(results, prepared.outputs):
             if staged is not None:
                 np.copyto(result, staged)
@@ -301,10 +301,21 @@ class CudaExecutable(Executable):
         if nbytes:
             yield lambda stream: call("cuMemcpyDtoDAsync_v2", target, origin, nbytes, stream)
 
-    def _raise_check(self, prepared: Prepared) -> NoReturn:
-        check, value, size = (int(each) for each in prepared.status[:3])
+    def _raise_check(self, prepared: Prepared, inputs: Sequence[Any]) -> NoReturn:
+        status = [int(each) for each in prepared.status]
         prepared.status[:] = 0
-        self._raise_reported(check, value, size)
+        self._raise_reported(status, prepared.binding.sizes, [self._on_host(each) for each in inputs])
+
+    def _on_host(self, value: Array | DeviceView) -> Array:
+        """An input as an array that Python can look at."""
+        if type(value) is not DeviceView:
+            return value     # type: ignore[return-value]
+        array = np.empty(value.shape, value.dtype)
+        if array.nbytes:
+            self._device.call("cuMemcpyDtoHAsync_v2", address_of(array), value.address, array.nbytes,
+                              self._stream.handle)
+            self._stream.synchronize()
+        return array
 
     def profile(self, /, *args: Any, **kwargs: Any) -> Profile:
         """Call it some times with these inputs, timing each step by itself. Variables are left as they were."""

@@ -6,7 +6,7 @@ Importing this package registers every op and gives tensors their operators and 
 from __future__ import annotations
 
 from .. import tensor as _tensor
-from . import composite, convolution, custom, elementwise, leaf, pooling, reduction, scan
+from . import composite, convolution, custom, debug, elementwise, leaf, pooling, reduction, scan
 from .arrange import (
     flatten,
     flip,
@@ -25,6 +25,7 @@ from .composite import *
 from .contraction import dot, matmul, outer, tensordot, vecdot
 from .convolution import *
 from .custom import *
+from .debug import *
 from .elementwise import *
 from .grid import broadcast_arrays, diagonal, diff, meshgrid, trace, tril, triu
 from .indexing import argsort, one_hot, scatter_add, sort, take, take_along_axis, topk
@@ -49,6 +50,7 @@ __all__ = [
 __all__ += composite.__all__
 __all__ += convolution.__all__
 __all__ += custom.__all__
+__all__ += debug.__all__
 __all__ += elementwise.__all__
 __all__ += leaf.__all__
 __all__ += pooling.__all__

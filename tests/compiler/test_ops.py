@@ -330,10 +330,10 @@ def test_examples_and_their_gradients(name: str) -> None:
 
 
 def test_every_op_is_tested() -> None:
-    tested = {*UNARY, *BINARY, *CHOICE, "check_index", "placeholder", "variable", "constant", "iota", "size_of", "sum",
-              "prod", "max", "min", "any", "all", "argmax", "argmin", "cumulative_sum", "cumulative_prod",
-              "linear_recurrence", "argsort", "reshape", "permute_dims", "broadcast_to", "slice", "concat", "pad",
-              "gather", "gather_along", "scatter_add", "scatter_add_along", "matmul", "random_bits",
+    tested = {*UNARY, *BINARY, *CHOICE, "check_index", "guard", "placeholder", "variable", "constant", "iota",
+              "size_of", "sum", "prod", "max", "min", "any", "all", "argmax", "argmin", "cumulative_sum",
+              "cumulative_prod", "linear_recurrence", "argsort", "reshape", "permute_dims", "broadcast_to", "slice",
+              "concat", "pad", "gather", "gather_along", "scatter_add", "scatter_add_along", "matmul", "random_bits",
               "max_pool_position"}
     # the compiler's own: tests/cuda/test_absorb.py, tests/compiler/test_convolution.py
     tested |= {"matmul_epilogue", "direct_conv", "direct_conv_weights", "spread_conv", "direct_place"} & set(LIBRARY)

@@ -16,9 +16,9 @@ import numpy as np
 from staticgraph import api
 from staticgraph.compiler.pipeline import Compilation
 from staticgraph.compiler.program import Kernel, Program, Step
-from staticgraph.errors import OutOfRangeError
 from staticgraph.runtime.convert import as_input
-from staticgraph.runtime.guards import Guards, fill
+from staticgraph.runtime.guards import Guards
+from staticgraph.runtime.reports import reported
 from staticgraph.types import evaluate_size
 from tests.cuda.resources import translated
 from tests.ptx import Counters, DeviceMemory, PtxModule
@@ -81,8 +81,7 @@ class Simulated:
             failed = bool(memory.read(status, np.int64, (4,))[0])
         self._read_variables(memory, addresses)
         if failed:
-            check, value, size = (int(each) for each in memory.read(status, np.int64, (4,))[:3])
-            raise OutOfRangeError(fill(self.program.checks[check - 1].message, {"value": value, "size": size}))
+            raise reported(self.program, [int(each) for each in memory.read(status, np.int64, (4,))], sizes)
         return self._pack([self._result(number, memory, addresses, sizes)
                            for number in range(len(self.program.outputs))])
 
