@@ -116,7 +116,7 @@ def watch(compilation: Compilation, roots: list[Tensor]) -> list[Tensor]:
 
 def guard(compilation: Compilation, roots: list[Tensor]) -> list[Tensor]:
     """One more root for each value in which the option "check" looks for nan or infinities: in the formulas that will
-    be computed, while composites are still what the user called them. (A history is told without: no pass made them.)"""
+    be computed, while composites are still what the user called them. No pass makes them: histories are without."""
     kind = compilation.options.get("check", "")
     if not kind or compilation.journals is not None:
         return roots
