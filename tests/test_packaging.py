@@ -55,6 +55,8 @@ def check_wheel(wheel: Path) -> None:
     assert {name.split("/")[0] for name in names} - information == {"staticgraph"}
     assert {name for name in names if name.endswith(".py")} == expected_modules()
     assert "staticgraph/py.typed" in names
+    data = {path.name for path in (ROOT / "staticgraph/viz/page").iterdir() if path.suffix in (".js", ".css", ".txt")}
+    assert len(data) > 10 and {f"staticgraph/viz/page/{name}" for name in data} <= names
     assert "staticgraph = staticgraph.cli:main" in entry_points
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from .models import CommandError, find_model
 
 STAGES = ("tensor", "primitive", "fused", "program")
-SUFFIXES = (".svg", ".txt", ".dot", ".json", ".graphml")
+SUFFIXES = (".svg", ".txt", ".dot", ".json", ".graphml", ".html")
 BINARY: tuple[str, ...] = ()
 """Formats that are not for a terminal."""
 
@@ -18,6 +18,7 @@ HELP = f"""\
 Draw what a Python file builds, and what the compiler makes of it.
 
   staticgraph graph model.py:loss -o loss.svg                 a picture, with the fused kernels
+  staticgraph graph model.py:step -o step.html                a page to explore: all stages, kernels, history, memory
   staticgraph graph model.py:loss -o built.svg --stage tensor the graph as it was built
   staticgraph graph model.py:step -o step.svg -o step.json    several files at once
   staticgraph graph model.py:step -o run.svg --stage program  steps, buffers and how long they live

@@ -52,6 +52,14 @@ def to_svg(obj: Any, stage: str | None = None, *, theme: str = "auto") -> str:
     return render_svg(draw(model, arrange(display(model))), theme)
 
 
+def to_html(obj: Any, stage: str | None = None, *, theme: str = "auto") -> str:
+    """The explorer: one page with all stages, the kernels, the rewrite history and the memory plan, which opens at
+    `stage`. `obj` and `theme` as of `export`."""
+    from .page import render_page
+
+    return render_page(obj, stage, theme=theme)
+
+
 Renderer = Callable[[Any, str | None, str], str | bytes]
 
 FORMATS: dict[str, Renderer] = {
@@ -60,12 +68,13 @@ FORMATS: dict[str, Renderer] = {
     ".svg": lambda obj, stage, theme: to_svg(obj, stage, theme=theme),
     ".json": lambda obj, stage, _: to_json(obj, stage),
     ".graphml": lambda obj, stage, _: to_graphml(obj, stage),
+    ".html": lambda obj, stage, theme: to_html(obj, stage, theme=theme),
 }
 """What each suffix means: (obj, stage, theme) -> the file's content. What is heavy is imported inside of a renderer."""
 
 
 def export(obj: Any, path: str | os.PathLike[str], stage: str | None = None, *, theme: str = "auto") -> None:
-    """Write the graph of `obj` to `path`; the suffix says how: .txt, .dot, .svg, .json or .graphml.
+    """Write the graph of `obj` to `path`; the suffix says how: .txt, .dot, .svg, .json, .graphml or .html.
 
     obj: a tensor, a list, tuple or dict of tensors, an Executable, or a Compilation.
     stage: "tensor" shows the graph as it was built, "primitive" after all passes, "fused" with the kernel that computes

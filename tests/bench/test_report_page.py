@@ -1,9 +1,5 @@
-"""The report's page in a real browser: it says nothing on the console, asks for nothing, and its controls work.
+"""The report's page in a real browser: it says nothing on the console, asks for nothing, and its controls work."""
 
-Needs playwright and a Chromium: playwright's own, or one on the path (chromium, google-chrome).
-"""
-
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +7,10 @@ from typing import Any
 import pytest
 
 from staticgraph.bench.page import page
+from tests.browser import PHONE, chromium
+from tests.browser import opened as open_page
 
 from .records import COMPILE, RECORD, RUN, TIMING
-
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 CASE = RUN["cases"][0]
 CONTESTANTS = {"staticgraph": TIMING, "numpy": {**TIMING, "median_s": 6e-5, "times_slower": 3.0},
@@ -26,32 +22,17 @@ FULL = {**RECORD, "runs": [{**RUN, "cases": CASES}, {**RUN, "threads": 2, "cases
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    with playwright.sync_playwright() as driver:
-        try:
-            browser = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        except playwright.Error as error:
-            pytest.skip(f"no Chromium can be started: {str(error).splitlines()[0]}")
-        yield browser
-        browser.close()
+    with chromium() as found:
+        yield found
 
 
 @pytest.fixture
 def opened(browser: Any, tmp_path: Path) -> Iterator[Any]:
-    """The page on a phone, which is to say nothing and ask for nothing but itself."""
+    """The page on a phone."""
     file = tmp_path / "report.html"
     file.write_text(page(FULL), encoding="utf-8")
-    context = browser.new_context(viewport={"width": 380, "height": 800}, color_scheme="light")
-    tab = context.new_page()
-    said: list[str] = []
-    asked: list[str] = []
-    tab.on("console", lambda message: said.append(message.text))
-    tab.on("pageerror", lambda error: said.append(str(error)))
-    tab.on("request", lambda request: asked.append(request.url))
-    tab.goto(file.as_uri())
-    yield tab
-    context.close()
-    assert said == [] and asked == [file.as_uri()]
+    with open_page(browser, file, viewport=PHONE) as tab:
+        yield tab
 
 
 def test_it_fits_a_phone(opened: Any) -> None:

@@ -89,7 +89,8 @@ def test_svg_of_a_training_graph(tmp_path: Path) -> None:
 def test_suffix_chooses_the_format(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"step{suffix.upper()}"
     text = exported(compiled(), path)
-    start = {".txt": "%0", ".dot": "digraph", ".svg": "<svg", ".json": "{", ".graphml": "<?xml"}[suffix]
+    start = {".txt": "%0", ".dot": "digraph", ".svg": "<svg", ".json": "{", ".graphml": "<?xml",
+             ".html": "<!doctype html>"}[suffix]
     assert text.lstrip().startswith(start)
     assert text.endswith("\n") and os.listdir(tmp_path) == [path.name]
 
