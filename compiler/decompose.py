@@ -10,6 +10,7 @@ reads them or the caller wants them, are wrapped in a node that has a kernel.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,7 +22,14 @@ from staticgraph.tensor import Tensor, build, rebuild, toposort
 
 from .views import is_one
 
-_Change = Callable[[Tensor], Tensor]
+
+class _Change(NamedTuple):
+    """What a sweep does to the nodes that it applies to, and why; {} in the name stands for the node's op."""
+
+    rule: str
+    why: str
+    applies: Callable[[Tensor], bool]
+    make: Callable[[Tensor], Tensor]
 
 
 def decompose(outputs: Sequence[Tensor], journal: Journal | None = None) -> tuple[list[Tensor], list[Fired]]:
@@ -29,15 +37,15 @@ def decompose(outputs: Sequence[Tensor], journal: Journal | None = None) -> tupl
     sweep = _Sweep(journal)
     current = list(outputs)
     while any(node.op.kind == "composite" for node in toposort(current)):
-        current = sweep.run(current, _expand)
-    return sweep.run(sweep.run(current, _pick), _drop_unit_reduction), sweep.fired
+        current = sweep.run(current, EXPAND)
+    return sweep.run(sweep.run(current, PICK), DROP_UNIT), sweep.fired
 
 
 def settle(outputs: Sequence[Tensor], journal: Journal | None = None) -> tuple[list[Tensor], list[Fired]]:
     """The outputs with every size that has to exist in memory wrapped in a node that has a kernel."""
     sweep = _Sweep(journal)
-    current = sweep.run(outputs, _store_sizes)
-    stored = {each: sweep.exchange(each, _stored_size, at_roots=True) for each in dict.fromkeys(current)}
+    current = sweep.run(outputs, STORE_READ)
+    stored = {each: sweep.exchange(each, STORE_ROOT, at_roots=True) for each in dict.fromkeys(current)}
     return [stored[each] for each in current], sweep.fired
 
 
@@ -54,15 +62,14 @@ class _Sweep:
             new = rebuild(node, [done[each] for each in node.inputs])
             if new is not node and self.journal is not None:
                 self.journal.append(Rebuilt(node, new))
-            done[node] = self.exchange(new, change)
+            done[node] = self.exchange(new, change) if change.applies(new) else new
         return [done[output] for output in outputs]
 
     def exchange(self, node: Tensor, change: _Change, at_roots: bool = False) -> Tensor:
         with location.using(node.locations):
-            result = change(node)
+            result = change.make(node)
         if result is not node:
-            rule, why = _NAMES[change]
-            fired = Fired(rule.format(node.op.name), why, node, result, (node,), at_roots)
+            fired = Fired(change.rule.format(node.op.name), change.why, node, result, (node,), at_roots)
             self.fired.append(fired)
             if self.journal is not None:
                 self.journal.append(fired)
@@ -70,8 +77,6 @@ class _Sweep:
 
 
 def _expand(node: Tensor) -> Tensor:
-    if node.op.kind != "composite":
-        return node
     assert node.op.expand is not None
     return node.op.expand(*node.inputs, **node.attrs)
 
@@ -82,8 +87,6 @@ def _pick(node: Tensor) -> Tensor:
     A gather wants the row written out before, a scatter fills it with zeros first. Compared with positions both fuse:
     a cross entropy written by hand is one kernel, as the library's is.
     """
-    if node.op.name not in ("gather_along", "scatter_add_along"):
-        return node
     row, indices = node.inputs[:2]
     axis = node.attrs["axis"]
     if not is_one(indices.shape[axis]) or (*row.shape[:axis], 1, *row.shape[axis + 1:]) != indices.shape:
@@ -112,8 +115,6 @@ def _is_computed(node: Tensor) -> bool:
 
 
 def _drop_unit_reduction(node: Tensor) -> Tensor:
-    if node.op.kind != "reduction" or node.op.name in ("argmax", "argmin"):
-        return node
     operand = node.inputs[0]
     axes = node.attrs["axes"]
     units = [axis for axis in axes if is_one(operand.shape[axis])]
@@ -127,8 +128,6 @@ def _drop_unit_reduction(node: Tensor) -> Tensor:
 
 def _store_sizes(node: Tensor) -> Tensor:
     """A size below views under an op that is not fused gets a kernel."""
-    if node.op.kind in ("elementwise", "reduction", "view"):
-        return node
     inputs = [_stored_size(operand) for operand in node.inputs]
     return rebuild(node, inputs)
 
@@ -147,11 +146,13 @@ def _stored_size(node: Tensor) -> Tensor:
     return base
 
 
-_NAMES: dict[_Change, tuple[str, str]] = {
-    _expand: ("expand-{}", "kernels are made of primitives"),
-    _pick: ("pick-by-mask", "compared with positions it fuses with what makes the row, which need not be stored"),
-    _drop_unit_reduction: ("reduce-one-element", "one element is its own sum"),
-    _store_sizes: ("store-size", "an op with a kernel of its own reads its operands from memory"),
-    _stored_size: ("store-size", "the caller gets its results from memory"),
-}
-"""Names of what the sweeps do, and why they do it."""
+EXPAND = _Change("expand-{}", "kernels are made of primitives",
+                 lambda node: node.op.kind == "composite", _expand)
+PICK = _Change("pick-by-mask", "compared with positions it fuses with what makes the row, which need not be stored",
+               lambda node: node.op.name in ("gather_along", "scatter_add_along"), _pick)
+DROP_UNIT = _Change("reduce-one-element", "one element is its own sum",
+                    lambda node: node.op.kind == "reduction" and node.op.name not in ("argmax", "argmin"),
+                    _drop_unit_reduction)
+STORE_READ = _Change("store-size", "an op with a kernel of its own reads its operands from memory",
+                     lambda node: node.op.kind not in ("elementwise", "reduction", "view"), _store_sizes)
+STORE_ROOT = _Change("store-size", "the caller gets its results from memory", lambda node: True, _stored_size)
