@@ -8,12 +8,12 @@ another order, or done again (see `step_order` and `recompute`), and chains are 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from staticgraph.errors import ArgumentError
 from staticgraph.types import Size, evaluate_size
 
-from .chains import chained
+from .chains import Told, chained
 from .draft import Draft
 from .memory_plan import LiveBuffer, Span, pack, plan
 from .program import UNUSED, Chain, PassRecord
@@ -24,13 +24,15 @@ from .step_order import least_memory
 
 @dataclass(frozen=True)
 class Arranged:
-    """The result: drafts, chains, offset of each buffer in the arena, bytes of the arena, what a budget made of it."""
+    """The result: drafts, chains, offset of each buffer in the arena, bytes of the arena, what a budget made of it, and
+    why steps that need each other are in no chain together."""
 
     drafts: list[Draft]
     chains: tuple[Chain, ...]
     offsets: Mapping[int, Size]
     arena: Size
     recomputed: PassRecord | None = None
+    told: Mapping[tuple[Draft, Draft], str] = field(default_factory=dict)
 
 
 class Arrangement:
@@ -46,8 +48,10 @@ class Arrangement:
 
     def run(self) -> Arranged:
         recomputed = self._recompute() if self.budget else None
-        drafts, chains = self._chain(self.drafts)
-        return Arranged(drafts, chains, *self._plan(drafts, chains), recomputed)
+        told: Told = {}
+        drafts, chains = self._chain(self.drafts, told)
+        why = {(self.drafts[first], self.drafts[second]): code for (first, second), code in told.items()}
+        return Arranged(drafts, chains, *self._plan(drafts, chains), recomputed, why)
 
     def _recompute(self) -> PassRecord:
         """Do steps again so that the peak keeps within the budget."""
@@ -103,14 +107,14 @@ class Arrangement:
         packed = pack(live, spans) if self.budget else None
         return packed if packed and evaluate_size(packed[1], {}) < evaluate_size(planned[1], {}) else planned
 
-    def _chain(self, every: Sequence[Draft]) -> tuple[list[Draft], tuple[Chain, ...]]:
+    def _chain(self, every: Sequence[Draft], told: Told | None = None) -> tuple[list[Draft], tuple[Chain, ...]]:
         """Bring the steps of chains together."""
         drafts = [draft for draft in every if draft.stage == "compute"]
         if not self.chains_steps:
             return list(every), ()
         chains: list[Chain] = []
         ordered: list[Draft] = []
-        for run in chained(drafts):
+        for run in chained(drafts, told):
             if len(run.steps) > 1:
                 chains.append(Chain(len(ordered), len(run.steps), run.rows))
             ordered += [drafts[number] for number in run.steps]

@@ -20,6 +20,7 @@ from staticgraph.types import Size, maximum_size, minimum_size, product
 from . import specials
 from .arrange import Arrangement
 from .backend import Call, Rendered, backend_for, guarded
+from .boundaries import boundaries
 from .chains import RowSpace
 from .columns import RowKernel
 from .cost import flops_of, total
@@ -30,7 +31,7 @@ from .kernel_ir import KernelIR, Pointer, Reduce, Section, format_kernel
 from .kernel_verify import verify
 from .lower import GroupLowering, Lowered
 from .products import written_as
-from .program import Argument, Buffer, Chain, Check, Kernel, Note, PassRecord, Step
+from .program import Argument, Boundary, Buffer, Chain, Check, Kernel, Note, PassRecord, Step
 from .schedule import BufferInfo, CopyWork, PlannedStep, Schedule
 from .specials import Place, whole
 from .target import Target
@@ -51,6 +52,7 @@ class Parts:
     nodes_of_step: tuple[tuple[Tensor, ...], ...]
     chains: tuple[Chain, ...]
     recomputed: PassRecord | None = None
+    boundaries: tuple[Boundary, ...] = ()
 
 
 class Assembler:
@@ -110,7 +112,7 @@ class Assembler:
             return
         self._flush()
         if isinstance(work, CopyWork):
-            self._add(self._copy_work(work), step.stage, [work.like], guard)
+            self._add(self._copy_work(work), step.stage, [work.like], guard, why="to output")
         elif work.op.kind == "contraction":
             self._draft_matmul(work)
         elif work.op.kind == "windowed":
@@ -144,7 +146,7 @@ class Assembler:
         if rows is not None:
             self._add(rows.lowered, "compute", rows.nodes, rows.guard)
             for lowered, nodes, guard in rows.joins:
-                self._add(lowered, "compute", nodes, guard, whole=True)
+                self._add(lowered, "compute", nodes, guard, whole=True, why="columns")
 
     def _is_dead(self, buffer: int, nodes: Sequence[Tensor]) -> bool:
         """Does nothing but these nodes read a buffer?"""
@@ -232,7 +234,8 @@ class Assembler:
                      Argument("buffer", scratch), Argument("size", node.shape[-1])]
         self._library(Call(kernel, arguments, rows), {self.buffer_of(node), scratch}, node, flops_of(node))
 
-    def _add(self, lowered: Lowered, stage: str, nodes: Sequence[Tensor], guard: bool, whole: bool = False) -> None:
+    def _add(self, lowered: Lowered, stage: str, nodes: Sequence[Tensor], guard: bool, whole: bool = False,
+             why: str = "") -> None:
         pieces = [lowered] if whole else self.backend.pieces(lowered, self._scratch)
         whole_rows = len(pieces) == 1 and self.backend.extent(lowered) == lowered.extent
         rows = lowered.rows if whole_rows else None
@@ -242,8 +245,8 @@ class Assembler:
             kernel, listing = self._rendered(KernelIR(kernel_name(part), (part.section,), part.lanes, guard))
             reports = any(argument.kind == "status" for argument in part.arguments)
             self.drafts.append(Draft(kernel, part.arguments, self.backend.extent(part), stage, written(part),
-                                      list(nodes), part.work, flops, listing, rows, reports=reports))
-            flops = 0     # told of the first of them: it does most
+                                      list(nodes), part.work, flops, listing, rows, reports=reports, why=why))
+            flops, why = 0, why or "parts"     # told of the first of them: it does most
 
     def _guards(self) -> bool:
         """Does the next step have to look at the status? Only where a step before it checks something."""
@@ -347,7 +350,8 @@ class Assembler:
             notes.append(self._note(draft, used))
         return Parts(tuple(kept), tuple(steps), buffers, tuple(notes), tuple(self.checks), arranged.arena,
                      tuple(draft.ir for draft in drafts), tuple(tuple(draft.nodes) for draft in drafts),
-                     arranged.chains, arranged.recomputed)
+                     arranged.chains, arranged.recomputed,
+                     boundaries(drafts, self.schedule, arranged.chains, arranged.told))
 
     def _also_read(self, draft: Draft) -> set[int]:
         """Variables that are updated in place are read as well."""

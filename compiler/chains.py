@@ -105,8 +105,12 @@ class Run:
     rows: Size = 1
 
 
-def chained(works: Sequence[Work]) -> list[Run]:
-    """All steps, in an order that keeps what they need, with chains together."""
+Told = dict[tuple[int, int], str]
+"""Why a step that needs another one of a chain is not in it: codes by both of their numbers."""
+
+
+def chained(works: Sequence[Work], told: Told | None = None) -> list[Run]:
+    """All steps, in an order that keeps what they need, with chains together. What does not join is told."""
     done: list[Run] = []
     waiting: deque[int | Run] = deque(range(len(works)))
     while waiting:
@@ -119,7 +123,7 @@ def chained(works: Sequence[Work]) -> list[Run]:
             if isinstance(each, Run):
                 break
             near.append(each)
-        found = _grow(works, first, near)
+        found = _grow(works, first, near, told)
         if found is None:
             done.append(Run((first,)))
             continue
@@ -131,7 +135,8 @@ def chained(works: Sequence[Work]) -> list[Run]:
     return done
 
 
-def _grow(works: Sequence[Work], first: int, near: Sequence[int]) -> tuple[Run, list[int], list[int]] | None:
+def _grow(works: Sequence[Work], first: int, near: Sequence[int],
+          told: Told | None) -> tuple[Run, list[int], list[int]] | None:
     """The chain that starts with a step, the steps among its members that run before it, and those that run after."""
     rows = _rows_of(works, first, near)
     if rows is None:
@@ -143,7 +148,12 @@ def _grow(works: Sequence[Work], first: int, near: Sequence[int]) -> tuple[Run, 
     for number in near:
         if len(before) + len(after) - sum(kept) == PATIENCE:
             break
-        if _joins(works, number, members, rows) and not _depends(works, number, after):
+        refused = _refusal(works, number, members, rows)
+        if refused is None and _depends(works, number, after):
+            refused = "order"
+        if refused and told is not None:
+            told.update({(each, number): refused for each in members if works[number].reads & works[each].writes})
+        if refused is None:
             members.append(number)
             kept = len(before), len(after)
         elif _depends(works, number, [*members, *after]):
@@ -175,18 +185,25 @@ def _product_rows(works: Sequence[Work], first: int, near: Sequence[int]) -> Siz
     return None
 
 
-def _joins(works: Sequence[Work], number: int, members: Sequence[int], rows: Size) -> bool:
-    """Does the step use rows of what the chain makes, and nothing else of it?"""
+def _refusal(works: Sequence[Work], number: int, members: Sequence[int], rows: Size) -> str | None:
+    """None for a step that uses rows of what the chain makes, and nothing else of it; else why it does not join."""
     work = works[number]
     written = frozenset().union(*(works[each].writes for each in members))
     touched = written.union(*(works[each].reads for each in members))
-    if work.rows is None or not work.reads & written or works[members[-1]].reports:
-        return False
+    if not work.reads & written:
+        return "apart"
+    if work.rows is None:
+        return "rows unknown"
+    if works[members[-1]].reports:
+        return "reports"
     if work.is_product and sum(works[each].is_product for each in members) == MOST_PRODUCTS:
-        return False
+        return "products"
     shared = (work.reads | work.writes) & written | work.writes & touched
-    return work.rows.depth(rows) is not None and work.rows.is_local(rows, shared) and all(
+    if work.rows.depth(rows) is None:
+        return "new rows"
+    local = work.rows.is_local(rows, shared) and all(
         space.is_local(rows, shared) for each in members if (space := works[each].rows) is not None)
+    return None if local else "other rows"
 
 
 def _depends(works: Sequence[Work], number: int, others: Sequence[int]) -> bool:

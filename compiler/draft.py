@@ -17,7 +17,7 @@ from .program import Argument
 @dataclass(eq=False)
 class Draft:
     """One of them; see the module docstring. `work` is the rough count of elements that decisions are made by, `flops`
-    what its nodes cost."""
+    what its nodes cost. `why` is a code of `reasons` for a step that goes on with what an earlier one made."""
 
     kernel: Rendered
     arguments: list[Argument]
@@ -31,6 +31,7 @@ class Draft:
     rows: RowSpace | None = None
     is_product: bool = False
     reports: bool = False
+    why: str = ""
 
     def redirected(self, buffers: Mapping[int, int]) -> Draft:
         """The step on other buffers; those that are not named stay."""

@@ -22,10 +22,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from staticgraph.rewrite.journal import Fired, Journal
 from staticgraph.tensor import Tensor
 from staticgraph.types import Size, product
 
 from .products import MOST_BATCH_AXES, batch_axes, written_as
+from .reasons import Refusal
 from .views import AxisMap, collapse, contiguous_strides, is_one, needs_copy, reshape_strides, trace, view_of
 
 MAX_MEMBERS = 64
@@ -63,6 +65,7 @@ class Group:
     at: dict[Tensor, AxisMap]
     reduced: frozenset[int] = frozenset()
     fenced: bool = False
+    first: Tensor | None = None
     predecessors: set[Group] = field(default_factory=set)
     ancestors: int = 0
 
@@ -80,7 +83,8 @@ class Group:
 class FusionResult:
     """Groups in no particular order; `group_of` for every fused node; `copied` are the views to be written out;
     `users` of each node that owns a value, views skipped; `roots` are wanted by the caller; `placed` are products that
-    are written as one of `copied` at once."""
+    are written as one of `copied` at once; `apart` says why a value and its user are in different groups where both
+    could be in one, and `why_copied` why a view is written out."""
 
     groups: tuple[Group, ...]
     group_of: dict[Tensor, Group]
@@ -90,6 +94,8 @@ class FusionResult:
     order: tuple[Tensor, ...]
     inlined: frozenset[Tensor] = frozenset()
     placed: dict[Tensor, Tensor] = field(default_factory=dict)
+    apart: dict[tuple[Tensor, Tensor], Refusal] = field(default_factory=dict)
+    why_copied: dict[Tensor, Refusal] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         position = {node: number for number, node in enumerate(self.order)}
@@ -107,20 +113,23 @@ class FusionResult:
 
 
 def fuse(order: Sequence[Tensor], roots: Sequence[Tensor], fence: frozenset[Tensor],
-         by_rows: bool = False) -> FusionResult:
+         by_rows: bool = False, journal: Journal | None = None) -> FusionResult:
     """Group the nodes of a primitive graph, given in topological order. `by_rows`: what is made of a product goes along
-    its rows (see `chains`)."""
-    return _Fuser(order, roots, fence, by_rows).run()
+    its rows (see `chains`). What is put together goes into the journal, the user and the value that it is made of."""
+    return _Fuser(order, roots, fence, by_rows, journal).run()
 
 
 class _Fuser:
     def __init__(self, order: Sequence[Tensor], roots: Sequence[Tensor], fence: frozenset[Tensor],
-                 by_rows: bool) -> None:
+                 by_rows: bool, journal: Journal | None) -> None:
         self.order = order
+        self.journal = journal
+        self.apart: dict[tuple[Tensor, Tensor], Refusal] = {}
         self.by_rows = by_rows
         self.fence = fence
         self.roots = frozenset(roots)
         self.copied = {root for root in roots if root.op.kind == "view"}
+        self.why_copied = dict.fromkeys(self.copied, Refusal("caller's view"))
         self._copy_views()
         self.group_of: dict[Tensor, Group] = {}
         self.groups: dict[Group, None] = {}
@@ -140,8 +149,13 @@ class _Fuser:
         known = -1
         while known != len(self.copied):
             known = len(self.copied)
-            self.copied |= needs_copy(self.order, self.owns)
+            for view in needs_copy(self.order, self.owns):
+                self._copy(view, Refusal("reshape"))
             self._copy_for_specials()
+
+    def _copy(self, view: Tensor, why: Refusal) -> None:
+        self.copied.add(view)
+        self.why_copied.setdefault(view, why)
 
     def _copy_for_specials(self) -> None:
         """Sorts and scatters read contiguous operands, and so does a matrix product its bias; of its matrices it wants
@@ -155,17 +169,17 @@ class _Fuser:
                     continue
                 if node.op.kind == "contraction" and operand.ndim == 1:
                     if view.strides != (1,):
-                        self.copied.add(operand)
+                        self._copy(operand, Refusal("contiguous", node))
                 elif node.op.kind == "contraction" and self.by_rows:
                     if len(self._batch_axes(node)) > MOST_BATCH_AXES and len(collapse(
                             operand.shape[:-2], view.strides[:-2])[0]) > 1:
-                        self.copied.add(operand)
+                        self._copy(operand, Refusal("contiguous", node))
                 elif node.op.kind == "contraction":
                     batch = reshape_strides(operand.shape[:-2], view.strides[:-2], (product(operand.shape[:-2]),))
                     if batch is None and any(not is_one(size) for size in operand.shape[:-2]):
-                        self.copied.add(operand)
+                        self._copy(operand, Refusal("contiguous", node))
                 elif view.offset != 0 or view.strides != contiguous_strides(operand.shape):
-                    self.copied.add(operand)
+                    self._copy(operand, Refusal("contiguous", node))
 
     def _batch_axes(self, node: Tensor, result: Sequence[Size] | None = None) -> list[Size]:
         """The batch axes of a product that its kernel goes through."""
@@ -233,10 +247,10 @@ class _Fuser:
         groups = tuple(group for group in self.groups if group.at)
         members = {node: group for node, group in self.group_of.items() if node in group.at}
         return FusionResult(groups, members, frozenset(self.copied), self.users, self.roots, tuple(self.order),
-                            self.inlined, self._placed())
+                            self.inlined, self._placed(), self.apart, self.why_copied)
 
     def _new_group(self, node: Tensor) -> Group:
-        group = Group(self.number, [], {}, fenced=node in self.fence)
+        group = Group(self.number, [], {}, fenced=node in self.fence, first=node)
         self.number += 1
         group.predecessors = {self.group_of[base] for base, _ in self.preds[node] if base in self.group_of}
         for before in group.predecessors:
@@ -257,10 +271,7 @@ class _Fuser:
         self.group_of[node] = group
         self.groups[group] = None
         for base, _ in self.preds[node]:
-            producer = self.group_of.get(base)
-            current = self.group_of[node]
-            if producer is not None and producer is not current and producer.at:
-                self._merge(producer, current)
+            self._offer(base, node)
 
     def _merge_again(self) -> bool:
         """Offer each group its producers once more: what was no row value when it was placed may be one by now."""
@@ -268,18 +279,35 @@ class _Fuser:
         for group in list(self.groups):
             for member in list(group.at):
                 for base, _ in self.preds[member]:
-                    producer = self.group_of.get(base)
-                    if group.at and producer is not None and producer is not group and producer.at:
-                        changed = self._merge(producer, group) or changed
+                    changed = (bool(group.at) and self._offer(base, member)) or changed
         return changed
 
-    def _merge(self, a: Group, b: Group) -> bool:
-        """Join b, which uses values of a, into a; False and no change when that is not possible."""
-        if a.fenced != b.fenced or len(a.at) + len(b.at) > MAX_MEMBERS or self._would_cycle(a, b):
+    def _offer(self, base: Tensor, member: Tensor) -> bool:
+        """Join the groups of a value and of a node that uses it, or keep why that cannot be."""
+        producer, user = self.group_of.get(base), self.group_of[member]
+        if producer is None or producer is user or not producer.at:
             return False
+        made = self._joined(producer, user)
+        if isinstance(made, Refusal):
+            self.apart[base, member] = made
+            return False
+        self._commit_merge(producer, user, made)
+        if self.journal is not None:
+            self.journal.append(Fired("fuse", "they go through the same elements", member, member, (member, base)))
+        return True
+
+    def _joined(self, a: Group, b: Group) -> Group | Refusal:
+        """The group of both, where b uses values of a; or why there can be none."""
+        if a.fenced != b.fenced:
+            return Refusal("update")
+        if len(a.at) + len(b.at) > MAX_MEMBERS:
+            return Refusal("size")
+        between = self._between(a, b)
+        if between is not None:
+            return Refusal("cycle", between)
         mapping = self._unify(a, b)
-        if mapping is None:
-            return False
+        if isinstance(mapping, Refusal):
+            return mapping
         extents = list(a.extents)
         for axis, size in enumerate(b.extents):
             if mapping[axis] == len(extents):
@@ -291,10 +319,7 @@ class _Fuser:
             at[member] = tuple(None if axis is None else mapping[axis] for axis in axes)
         reduced = a.reduced | {mapping[axis] for axis in b.reduced}
         merged = Group(a.number, extents, at, reduced)
-        if not self._valid(merged):
-            return False
-        self._commit_merge(a, b, merged)
-        return True
+        return self._flaw(merged) or merged
 
     def _commit_merge(self, a: Group, b: Group, merged: Group) -> None:
         a.extents, a.at, a.reduced = merged.extents, merged.at, merged.reduced
@@ -316,52 +341,66 @@ class _Fuser:
                 group.predecessors.remove(b)
                 group.predecessors.add(a)
 
-    def _would_cycle(self, a: Group, b: Group) -> bool:
-        """True when a third group lies on a path between the two."""
-        return any(group.ancestors >> a.number & 1 for group in b.predecessors if group is not a) or any(
-            group.ancestors >> b.number & 1 for group in a.predecessors if group is not b)
+    def _between(self, a: Group, b: Group) -> Tensor | None:
+        """A node of a third group that lies on a path between the two."""
+        third = next((group for group in b.predecessors if group is not a and group.ancestors >> a.number & 1), None)
+        if third is None:
+            third = next((each for each in a.predecessors if each is not b and each.ancestors >> b.number & 1), None)
+        return None if third is None else third.first
 
-    def _edges(self, a: Group, b: Group) -> list[tuple[AxisMap, AxisMap, AxisMap | None]]:
-        """For every use of a's values in b: axes in a, b's axes of the user, and the map between the two."""
-        return [(a.out_axes(base), b.at[user], axes)
+    def _edges(self, a: Group, b: Group) -> list[tuple[Tensor, AxisMap, Tensor, AxisMap | None]]:
+        """For every use of a's values in b: the value, its axes in a, the user, and the map between the two."""
+        return [(base, a.out_axes(base), user, axes)
                 for user in b.at for base, axes in self.preds[user] if base in a.at]
 
-    def _unify(self, a: Group, b: Group) -> dict[int, int] | None:
-        """For each axis of b the axis of a that it is; new ones are appended. None when they do not fit."""
+    def _unify(self, a: Group, b: Group) -> dict[int, int] | Refusal:
+        """For each axis of b the axis of a that it is; new ones are appended. A refusal when they do not fit."""
         mapping: dict[int, int] = {}
-        for producer, user, axes in self._edges(a, b):
+        for base, producer, user, axes in self._edges(a, b):
             if axes is None:
-                return None
+                return self._through(base, user)
             for ours, through in zip(producer, axes, strict=True):
-                theirs = None if through is None else user[through]
+                theirs = None if through is None else b.at[user][through]
                 if (ours is None) != (theirs is None):
-                    return None
+                    return Refusal("single", value=base)
                 if ours is not None and theirs is not None and mapping.setdefault(theirs, ours) != ours:
-                    return None
+                    return Refusal("two ways", value=base)
         if len(set(mapping.values())) != len(mapping):
-            return None
+            return Refusal("two ways")
         return self._unify_rest(a, b, mapping)
 
-    def _unify_rest(self, a: Group, b: Group, mapping: dict[int, int]) -> dict[int, int] | None:
+    def _through(self, base: Tensor, user: Tensor) -> Refusal:
+        """Why no axis of a value is one of its user: what lies between the two."""
+        for operand in user.inputs:
+            view: Tensor | None = None
+            while operand is not base and operand.op.kind == "view" and not self.stop(operand):
+                if view is None or view.op.name in ("permute_dims", "broadcast_to"):
+                    view = operand
+                operand = operand.inputs[0]
+            if operand is base and view is not None and user.op.kind != "gather":
+                return Refusal("view", view, base)
+        return Refusal("table", value=base)
+
+    def _unify_rest(self, a: Group, b: Group, mapping: dict[int, int]) -> dict[int, int] | Refusal:
         missing = [axis for axis in range(len(b.extents)) if axis not in mapping]
         rest = [axis for axis in range(len(a.extents)) if axis not in mapping.values()]
         if missing and rest:
             # A row value spread over its row again: the new axes are the reduced ones.
             same = [b.extents[axis] for axis in missing] == [a.extents[axis] for axis in rest]
             if frozenset(rest) != a.reduced or not same:
-                return None
+                return Refusal("spread")
             mapping.update(zip(missing, rest, strict=True))
         elif missing:
             if a.reduced:
-                return None
+                return Refusal("spread")
             mapping.update({axis: len(a.extents) + number for number, axis in enumerate(missing)})
         elif rest and (frozenset(rest) != a.reduced or b.reduced):
-            return None
+            return Refusal("complete")
         theirs = {mapping[axis] for axis in b.reduced}
-        return None if a.reduced and theirs and a.reduced != theirs else mapping
+        return Refusal("axes") if a.reduced and theirs and a.reduced != theirs else mapping
 
-    def _valid(self, group: Group) -> bool:
-        """Every member is element-level, row-level, or cheap to compute again and wanted nowhere else."""
+    def _flaw(self, group: Group) -> Refusal | None:
+        """A member that is neither element-level, nor row-level, nor cheap to compute again and wanted nowhere else."""
         every = frozenset(range(len(group.extents)))
         rows = every - group.reduced
         innermost = self._innermost(group, every)
@@ -369,13 +408,16 @@ class _Fuser:
             axes = group.axes_of(member)
             if axes == every or (axes == rows and member.op.kind != "reduction"):
                 continue
-            if member.op.kind == "reduction" or member in self.roots:
-                return False
+            if member.op.kind == "reduction":
+                return Refusal("reduced again", member)
+            if member in self.roots:
+                return Refusal("wanted", member)
             if any(user not in group.at for user in self.users.get(member, ())):
-                return False
+                return Refusal("shared", member)
             if axes and member.op.name not in CHEAP and (group.reduced or axes & innermost):
-                return False
-        return not self.by_rows or not group.reduced or self._keeps_rows(group, every)
+                return Refusal("dear", member)
+        keeps = not self.by_rows or not group.reduced or self._keeps_rows(group, every)
+        return None if keeps else Refusal("rows")
 
     def _keeps_rows(self, group: Group, every: frozenset[int]) -> bool:
         """False where a product is turned into something that others need, and that is summed over the rows besides (a
@@ -436,8 +478,11 @@ class _Fuser:
         for member, axes in b.at.items():
             at[member] = tuple(None if axis is None else mapping[axis] for axis in axes)
         merged = Group(a.number, a.extents, at, a.reduced | {mapping[axis] for axis in b.reduced})
-        if self._valid(merged):
+        if self._flaw(merged) is None:
             self._commit_merge(a, b, merged)
+            if self.journal is not None:
+                assert a.first is not None and b.first is not None
+                self.journal.append(Fired("fuse", "they read the same array", b.first, b.first, (b.first, a.first)))
 
 
 def iteration_space(node: Tensor) -> tuple[list[Size], AxisMap, frozenset[int]]:

@@ -15,7 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from staticgraph.errors import ArgumentError, VerificationError
@@ -139,11 +139,11 @@ def _run_pass(name: str, graph_pass: GraphPass, roots: list[Tensor], compilation
             raise VerificationError(f"pass '{name}' turned {old.type} into {new.type}")
     if enabled():
         verify_graph(after, primitive=name not in ("stabilise", "absorb", "direct"))
-    record = PassRecord(name, before, len(toposort(after)), seconds, tuple(counted(fired)))
+    record = PassRecord(name, before, len(toposort(after)), seconds)
     compilation.records.append(record)
     compilation.rewrites += summary(name, fired)
     compilation.graphs[name] = after
-    debug.graph(record, after)
+    debug.graph(record, after, fired)
     return after
 
 
@@ -163,7 +163,8 @@ def _back_end(compilation: Compilation, roots: list[Tensor], guards: list[Guard]
                                         if old is not new]
     order = toposort([*stored, *values, *guarding])
     by_rows = BACKENDS[compilation.target.device].chains_steps
-    fused = fuse(order, [*stored, *values, *guarding], update_cone(order, values, stored), by_rows)
+    fused = fuse(order, [*stored, *values, *guarding], update_cone(order, values, stored), by_rows,
+                 compilation.journals["fuse"] if compilation.journals is not None else None)
     updates = dict(zip(compilation.updates, values, strict=True))
     schedule = Scheduler(fused, compilation.inputs, compilation.variables, stored, updates,
                          in_place=by_rows).run()
@@ -176,7 +177,7 @@ def _back_end(compilation: Compilation, roots: list[Tensor], guards: list[Guard]
     compilation.records.append(PassRecord("lower", len(schedule.steps), len(parts.kernels),
                                           time.perf_counter() - middle))
     if parts.recomputed is not None:
-        compilation.records.append(parts.recomputed)
+        compilation.records.append(replace(parts.recomputed, remarks=()))
     compilation.nodes_of_step = parts.nodes_of_step
     written = set(compilation.updates)
     program = Program(
@@ -190,9 +191,11 @@ def _back_end(compilation: Compilation, roots: list[Tensor], guards: list[Guard]
         constants=tuple(schedule.constants), buffers=parts.buffers, kernels=parts.kernels, steps=parts.steps,
         notes=parts.notes, guards=tuple(guards),
         checks=tuple(told(each, compilation.watched) for each in parts.checks), arena_bytes=parts.arena_bytes,
-        structure=compilation.structure, passes=tuple(compilation.records), rewrites=tuple(compilation.rewrites),
+        structure=compilation.structure, passes=tuple(compilation.records),
         graphs=_graph_records(compilation, roots, parts.nodes_of_step), chains=parts.chains,
-        prints=tuple(map(told_print, compilation.prints)))
+        prints=tuple(map(told_print, compilation.prints)), rewrites=tuple(compilation.rewrites),
+        boundaries=parts.boundaries,
+        recomputed=parts.recomputed.remarks if parts.recomputed is not None else ())
     verify(program)
     compilation.program = program
     debug.program(compilation, parts)
@@ -285,15 +288,16 @@ class Debug:
         if self.level >= level:
             print(text, file=sys.stderr)
 
-    def graph(self, record: PassRecord, outputs: Sequence[Tensor]) -> None:
+    def graph(self, record: PassRecord, outputs: Sequence[Tensor], fired: Sequence[Fired]) -> None:
         self.say(1, f"staticgraph: {record.name}: {record.nodes_before} -> {record.nodes_after} nodes, "
                     f"{record.seconds * 1e3:.1f} ms")
-        for remark in record.remarks:
+        remarks = counted(fired) if self.level >= 2 or self.folder else []
+        for remark in remarks:
             self.say(2, f"  {remark}")
         if self.level >= 3:
             self.say(3, format_graph(outputs))
         if self.folder:
-            self.write(f"{self.count:02d}_{record.name}.txt", format_graph(outputs) + "\n" + "\n".join(record.remarks))
+            self.write(f"{self.count:02d}_{record.name}.txt", format_graph(outputs) + "\n" + "\n".join(remarks))
             self.count += 1
 
     def program(self, compilation: Compilation, parts: Any) -> None:

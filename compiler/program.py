@@ -215,6 +215,18 @@ class Rewrite(NamedTuple):
     places: int = 0
 
 
+class Boundary(NamedTuple):
+    """A value that goes from one step to another through memory, its line, and why the two are no one kernel. `rows`:
+    "together" if the two go through some rows at a time in a chain, or why they do not, where one is a product."""
+
+    first: int
+    second: int
+    value: str
+    line: str
+    reason: str
+    rows: str = ""
+
+
 class NodeRecord(NamedTuple):
     """A node of the graph, for people: `inputs` are positions in the record, `detail` its attributes or value as text,
     `steps` the steps that compute it (none for leaves, views and what every kernel makes for itself). `partner` are the
@@ -249,7 +261,8 @@ class GraphRecord:
 @dataclass(frozen=True)
 class Program:
     """See the module docstring. `structure` says how outputs go back to the caller: ("tensor",), ("list", n),
-    ("tuple", n) or ("dict", keys). The last `outputs`, one for each of `prints`, are not the caller's but printed."""
+    ("tuple", n) or ("dict", keys). The last `outputs`, one for each of `prints`, are not the caller's but printed.
+    `rewrites`, `boundaries` and `recomputed` are what `explain` says in words."""
 
     device: str
     inputs: tuple[InputSpec, ...]
@@ -269,6 +282,8 @@ class Program:
     chains: tuple[Chain, ...] = ()
     rewrites: tuple[Rewrite, ...] = field(default=(), compare=False)
     prints: tuple[Print, ...] = ()
+    boundaries: tuple[Boundary, ...] = field(default=(), compare=False)
+    recomputed: tuple[str, ...] = field(default=(), compare=False)
 
 
 def describe_step(program: Program, number: int) -> str:

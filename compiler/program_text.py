@@ -22,6 +22,7 @@ from staticgraph.types import Atom, Dim
 
 from .program import (
     Argument,
+    Boundary,
     Buffer,
     Chain,
     Check,
@@ -42,8 +43,8 @@ from .program import (
 )
 
 FORMAT = 1
-CLASSES = {each.__name__: each for each in (Argument, Buffer, Chain, Check, GraphRecord, Guard, InputSpec, Kernel,
-                                            Launch, NodeRecord, Note, OutputSpec, Print, Program, Rewrite, Step,
+CLASSES = {each.__name__: each for each in (Argument, Boundary, Buffer, Chain, Check, GraphRecord, Guard, InputSpec,
+                                            Kernel, Launch, NodeRecord, Note, OutputSpec, Print, Program, Rewrite, Step,
                                             VariableSpec)}
 ATOMS = ("symbol", "floordiv", "mod", "min", "max")
 MARK = "\0"

@@ -63,7 +63,8 @@ class PlannedStep:
 
 @dataclass(eq=False)
 class Schedule:
-    """`replaced` are products that lie where a later value overwrites them."""
+    """`replaced` are products that lie where a later value overwrites them; `why_late` are codes of `reasons` for new
+    values of variables that are made first and copied in the commit stage."""
 
     fused: FusionResult
     steps: list[PlannedStep]
@@ -72,6 +73,7 @@ class Schedule:
     outputs: list[int]
     constants: list[np.ndarray[Any, Any]]
     replaced: frozenset[Tensor] = frozenset()
+    why_late: Mapping[Tensor, str] = field(default_factory=dict)
 
 
 class Scheduler:
@@ -87,6 +89,7 @@ class Scheduler:
         self.in_place = in_place
         self.written_as = {view: node for node, view in fused.placed.items()}
         self.replaced: set[Tensor] = set()
+        self.why_late: dict[Tensor, str] = {}
         self.buffers: list[BufferInfo] = []
         self.buffer_of: dict[Tensor, int] = {}
         self.wanted = frozenset(outputs)
@@ -108,7 +111,7 @@ class Scheduler:
         late += self._copies_to_variables(commits)
         self.steps += late
         return Schedule(self.fused, self.steps, self.buffers, self.buffer_of, output_buffers, self.constants,
-                        frozenset(self.replaced))
+                        frozenset(self.replaced), self.why_late)
 
     # Buffers.
 
@@ -263,6 +266,8 @@ class Scheduler:
             checked = any(member.op.name in REPORTING for member in item.at)
             if single and inside and not checked:
                 commits[item] = {node: targets[node][0] for node in stored}
+            else:
+                self.why_late.update(dict.fromkeys(stored, "may fail" if single and inside else "wanted too"))
         self._demote(commits)
         for results in commits.values():
             for node, variable in results.items():
@@ -280,6 +285,7 @@ class Scheduler:
             read_by_others = any(readers.get(variable, set()) - {group} for variable in results.values())
             if read_by_others or any(not self._in_place(group, node, variable) for node, variable in results.items()):
                 del commits[group]
+                self.why_late.update(dict.fromkeys(results, "old value"))
                 for base in reads[group]:  # it runs before the commit stage now
                     readers[base].discard(group)
 
@@ -314,7 +320,9 @@ class Scheduler:
                 # Another variable's old value: saved before any variable is written.
                 saved = self.add_buffer("saved", value.dtype, value.shape, "arena")
                 self.steps.append(PlannedStep(CopyWork(source, saved, value)))
+                self.why_late[value] = "saved"
                 source = saved
+            self.why_late.setdefault(value, "wanted too" if value in self.wanted else "not alone")
             copies.append(PlannedStep(CopyWork(source, self.buffer_of[variable], value), "commit"))
         return copies
 

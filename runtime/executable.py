@@ -88,8 +88,15 @@ class Executable(ABC):
         """Call it some times with these inputs, timing each step. Variables are left as they were."""
 
     @abstractmethod
-    def explain(self) -> str:
-        """What was compiled, and how: passes, kernels, steps, buffers and memory."""
+    def explain(self, verbose: bool = False) -> str:
+        """What the compiler did, in words and then in tables.
+
+        Words: where the program came from; what was rewritten, by which rule, why, at which lines and how often; which
+        nodes were fused into each kernel; which values go from one step to another through memory, and why the two are
+        no one kernel; what is computed again to keep within the memory budget; kernels that were left to Numba. Tables:
+        passes with their times in ms, kernels and where their machine code came from, steps, chains, buffers with their
+        bytes, and memory. A section of more than 30 rows is cut short unless `verbose` is True.
+        """
 
     @property
     @abstractmethod

@@ -10,6 +10,10 @@ from staticgraph.types import Size
 
 from . import cache as object_cache
 from .memory import Memory
+from .words import sections, shortened
+
+MOST_BUFFERS = 6
+"""Buffers of a step that are named, where not all are asked for."""
 
 ORIGINS = {"compiled": "compiled", "cache": "from the cache", "process": "already loaded"}
 
@@ -51,9 +55,10 @@ class Loaded(Protocol):
     def reason(self) -> str: ...
 
 
-def explain(program: Program, kernels: Sequence[Loaded], memory: Memory, machine: str, account: str = "") -> str:
-    """Words and tables: passes, kernels, steps, buffers, memory. `machine` is a line about what it runs on, `account`
-    one about where the program came from."""
+def explain(program: Program, kernels: Sequence[Loaded], memory: Memory, machine: str, account: str = "",
+            verbose: bool = False) -> str:
+    """Words, then tables: passes, kernels, steps, buffers, memory. `machine` is a line about what it runs on, `account`
+    one about where the program came from. Of long sections only `verbose` gives all rows."""
     milliseconds = sum(kernel.milliseconds for kernel in kernels)
     compiled = sum(kernel.origin == "compiled" for kernel in kernels)
     came = f"\nprogram: {account}" if account else ""
@@ -61,22 +66,23 @@ def explain(program: Program, kernels: Sequence[Loaded], memory: Memory, machine
         f"{_count(len(program.inputs), 'input')}, {_count(len(program.outputs), 'output')} and "
         f"{_count(len(program.variables), 'variable')} on {program.device}: {_count(len(program.steps), 'step')} with "
         f"{_count(len(kernels), 'kernel')}, {compiled} of them compiled, ready after {milliseconds:.1f} ms{came}",
+        *sections(program, [kernel.reason for kernel in kernels], verbose),
         section("passes", ("name", "nodes", "ms", "remarks"), (
             (each.name, f"{each.nodes_before} -> {each.nodes_after}", f"{each.seconds * 1e3:.1f}",
              "; ".join(each.remarks)) for each in program.passes)),
         section("kernels", ("", "name", "origin", "ms", "remarks"), (
             (str(number), kernel.name, ORIGINS[loaded.origin], f"{loaded.milliseconds:.1f}", loaded.reason)
-            for number, (kernel, loaded) in enumerate(zip(program.kernels, kernels)))),
+            for number, (kernel, loaded) in enumerate(zip(program.kernels, kernels))), verbose),
         f"object cache: {_cache_place()}\n{machine}",
         section("steps", ("", "kernel", "times", "reads", "writes", "computes", "lines"), (
-            (str(number), *_step_row(program, step)) for number, step in enumerate(program.steps))),
+            (str(number), *_step_row(program, step, verbose)) for number, step in enumerate(program.steps)), verbose),
         section("chains", ("steps", "rows", "kernels that go together through some rows at a time"), (
             (f"{chain.first}..{chain.first + chain.count - 1}", _size(chain.rows),
              ", ".join(program.kernels[step.kernel].name
                        for step in program.steps[chain.first: chain.first + chain.count]))
-            for chain in program.chains)),
+            for chain in program.chains), verbose),
         section("buffers", ("name", "type", "place", "bytes", "alive in steps"), (
-            _buffer_row(program, number, buffer) for number, buffer in enumerate(program.buffers))),
+            _buffer_row(program, number, buffer) for number, buffer in enumerate(program.buffers)), verbose),
         "memory\n" + "\n".join("  " + line for line in str(memory).splitlines())]
     return "\n\n".join(part for part in parts if part)
 
@@ -90,11 +96,13 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
-def _step_row(program: Program, step: Step) -> tuple[str, ...]:
+def _step_row(program: Program, step: Step, verbose: bool) -> tuple[str, ...]:
     note = program.notes[step.note]
 
-    def names(buffers: Iterable[int]) -> str:
-        return ", ".join(program.buffers[each].name for each in buffers)
+    def names(buffers: Sequence[int]) -> str:
+        shown = buffers if verbose or len(buffers) <= MOST_BUFFERS else buffers[:MOST_BUFFERS - 1]
+        more = [f"{len(buffers) - len(shown)} more"] if len(shown) < len(buffers) else []
+        return ", ".join([*(program.buffers[each].name for each in shown), *more])
 
     stage = "" if step.stage == "compute" else f" ({step.stage})"
     return (program.kernels[step.kernel].name, _size(step.extent), names(step.reads), names(step.writes),
@@ -112,11 +120,11 @@ def _size(size: Size) -> str:
     return str(size)
 
 
-def section(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A titled table with its columns aligned; nothing when it has no rows."""
+def section(title: str, head: Sequence[str], rows: Iterable[Sequence[str]], verbose: bool = True) -> str:
+    """A titled table with its columns aligned; nothing when it has no rows. Only `verbose` gives all of many rows."""
     table = [head, *rows]
     if len(table) == 1:
         return ""
     widths = [max(len(row[column]) for row in table) for column in range(len(head))]
-    lines = ("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in table)
-    return "\n".join([title, *lines])
+    lines = ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in table]
+    return "\n".join([title, lines[0], *shortened(lines[1:], verbose)])

@@ -215,9 +215,8 @@ class CpuExecutable(Executable):
             del results     # alive until here: kernels write to them
             return profile
 
-    def explain(self) -> str:
-        """What was compiled, and how: passes, kernels, steps, buffers and memory."""
-        return explain(self._program, self._kernels, self.memory, f"threads: {self._threads}", self.account)
+    def explain(self, verbose: bool = False) -> str:
+        return explain(self._program, self._kernels, self.memory, f"threads: {self._threads}", self.account, verbose)
 
     @property
     def memory(self) -> Memory:

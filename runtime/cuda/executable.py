@@ -349,13 +349,12 @@ class CudaExecutable(Executable):
 
                 yield restore
 
-    def explain(self) -> str:
-        """What was compiled, and how: passes, kernels, steps, buffers and memory."""
+    def explain(self, verbose: bool = False) -> str:
         device = self._device
         capability = "{}.{}".format(*device.compute_capability)
         return explain(self._program, self._kernels, self.memory,
                        f"device: cuda:{device.index}, {device.name}, compute capability {capability}"
-                       f"{self._explain_libraries()}", self.account)
+                       f"{self._explain_libraries()}", self.account, verbose)
 
     def _explain_libraries(self) -> str:
         """What took the place of kernels in the last call."""

@@ -120,7 +120,7 @@ def _fill(folder: Path, model: Model, options: argparse.Namespace) -> None:
     files = {"graph.txt": format_graph([*flatten_outputs(model.outputs)[0], *model.updates.values()]),
              "source.py": source(program), "README.md": _readme(model, compilation, options)}
     if options.device == "cpu":
-        files["explain.txt"] = model.compile().explain()
+        files["explain.txt"] = model.compile().explain(verbose=True)
     for name, text in files.items():
         (folder / name).write_text(text.rstrip("\n") + "\n", encoding="utf-8")
     export(compilation, folder / "graph.svg")

@@ -1,0 +1,99 @@
+"""Boundaries: between which steps a value goes through memory, and why these are no one kernel.
+
+Comes in: the arranged drafts, what fusion and chains kept of their refusals. Goes out: a `Boundary` for each value and
+each pair of a step that makes it and one that uses it, in order of the steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from staticgraph.errors import VerificationError
+from staticgraph.tensor import Tensor, describe
+
+from .chains import MOST_PRODUCTS
+from .draft import Draft
+from .fusion import FUSED
+from .program import Boundary, Chain
+from .reasons import CHAIN_WORDS, Refusal, words
+from .schedule import Schedule, bases
+
+
+def boundaries(drafts: Sequence[Draft], schedule: Schedule, chains: Sequence[Chain],
+               told: Mapping[tuple[Draft, Draft], str]) -> tuple[Boundary, ...]:
+    """See the module docstring; `told` says why two steps are in no chain together."""
+    return tuple(_Boundaries(drafts, schedule, chains, told).find())
+
+
+class _Boundaries:
+    def __init__(self, drafts: Sequence[Draft], schedule: Schedule, chains: Sequence[Chain],
+                 told: Mapping[tuple[Draft, Draft], str]) -> None:
+        self.drafts = drafts
+        self.fused = schedule.fused
+        self.why_late = schedule.why_late
+        self.told = told
+        self.made = [frozenset(draft.nodes) for draft in drafts]
+        self.chain_of = {number: position for position, chain in enumerate(chains)
+                         for number in range(chain.first, chain.first + chain.count)}
+
+    def find(self) -> Iterator[Boundary]:
+        writers: dict[int, list[int]] = {}
+        for number, draft in enumerate(self.drafts):
+            before = dict.fromkeys(each for buffer in sorted(draft.reads) for each in writers.get(buffer, ()))
+            for first in sorted(before):
+                yield from self._between(first, number)
+            for buffer in draft.writes:
+                writers.setdefault(buffer, []).append(number)
+
+    def _between(self, first: int, second: int) -> Iterator[Boundary]:
+        maker, user = self.drafts[first], self.drafts[second]
+        both = [each for each in dict.fromkeys(user.nodes) if each in self.made[first]]
+        if both and user.why:     # a copy, or the rest of what the first one began
+            yield self._boundary(first, second, both[-1], words(Refusal(user.why), both[-1], None))
+        elif user.stage == "commit" and maker.stage != "commit":
+            for value in both:
+                yield self._boundary(first, second, value, words(Refusal(self.why_late[value]), value, None))
+        for value, node in self._edges(first, user):
+            yield self._boundary(first, second, value, self._reason(value, node))
+
+    def _edges(self, maker: int, user: Draft) -> list[tuple[Tensor, Tensor]]:
+        """Values that go from the one to the other, each with the first node that uses it."""
+        made, own = self.made[maker], frozenset(user.nodes)
+        found: dict[Tensor, Tensor] = {}
+        for node in user.nodes:
+            if node in made:     # it is copied here, not computed
+                continue
+            for base in bases(self.fused, node):
+                if base in made and base not in own:
+                    found.setdefault(base, node)
+        return list(found.items())
+
+    def _boundary(self, first: int, second: int, value: Tensor, reason: str) -> Boundary:
+        return Boundary(first, second, describe(value), str(value.location), reason, self._rows(first, second))
+
+    def _reason(self, value: Tensor, user: Tensor) -> str:
+        """Why a value and a node that uses it are in different kernels."""
+        copied = self.fused.why_copied
+        if value in copied or user in copied:
+            view = value if value in copied else user
+            return words(copied[view], view, user)
+        refusal = self.fused.apart.get((value, user))
+        if refusal is not None and self.fused.group_of.get(value) is not None:
+            return words(refusal, value, user, self._kernels_of(refusal.node))
+        kind = f"to {user.op.kind}" if user.op.kind not in FUSED else f"from {value.op.kind}"
+        if value.op.kind in FUSED and user.op.kind in FUSED:
+            raise VerificationError(f"nobody has said why {describe(value)} and {describe(user)} are in two kernels")
+        return words(Refusal(kind), value, user)
+
+    def _kernels_of(self, node: Tensor | None) -> int:
+        """How many kernels read a value."""
+        users = self.fused.users.get(node, ()) if node is not None else ()
+        return len({self.fused.group_of.get(user, user) for user in users})
+
+    def _rows(self, first: int, second: int) -> str:
+        """Whether the two go together by rows, or why they do not."""
+        chain = self.chain_of.get(first)
+        if chain is not None and chain == self.chain_of.get(second):
+            return "together"
+        code = self.told.get((self.drafts[first], self.drafts[second]))
+        return CHAIN_WORDS[code].format(most=MOST_PRODUCTS) if code else ""
