@@ -24,6 +24,7 @@ from .errors import (
     DTypeError,
     FileFormatError,
     GradientError,
+    MissingPackageError,
     NonFiniteError,
     OutOfMemoryError,
     OutOfRangeError,
@@ -46,11 +47,12 @@ if TYPE_CHECKING:
     from .api import DeviceArray, DeviceInfo, Executable
 
 __all__ = [
-    "ArgumentError", "AssertionFailed", "DTypeError", "DeviceArray", "DeviceError", "DeviceInfo", "Dim", "Executable",
-    "FileFormatError", "GradientError", "Location", "NonFiniteError", "OutOfMemoryError", "OutOfRangeError",
-    "SavedState", "ShapeError", "StateError", "StaticGraphError", "Tensor", "UnsupportedError", "VerificationError",
-    "compile", "devices", "evaluate", "format_graph", "grad", "hessian", "jacobian", "jvp", "load", "name_scope",
-    "nn", "optim", "random", "save", "stabilise", "verify_grad", "viz", "vjp",
+    "ArgumentError", "AssertionFailed", "DTypeError", "DeviceArray", "DeviceError", "DeviceInfo", "Dim",
+    "Executable", "FileFormatError", "GradientError", "Location", "MissingPackageError", "NonFiniteError",
+    "OutOfMemoryError", "OutOfRangeError", "SavedState", "ShapeError", "StateError", "StaticGraphError", "Tensor",
+    "UnsupportedError", "VerificationError", "compile", "devices", "evaluate", "format_graph", "grad", "hessian",
+    "jacobian", "jvp", "load", "name_scope", "nn", "optim", "random", "save", "stabilise", "verify_grad", "viz",
+    "vjp",
 ]
 __all__ += ops.__all__
 

@@ -59,6 +59,10 @@ class UnsupportedError(StaticGraphError, NotImplementedError):
     """An operation for which no kernel exists on the chosen device."""
 
 
+class MissingPackageError(StaticGraphError, ImportError):
+    """A package that is not needed for most things, is for this one, and is not installed; the text says how to."""
+
+
 class FileFormatError(StaticGraphError, ValueError):
     """A file that is not what it should be: damaged, of another kind, or made by a newer version."""
 

@@ -10,8 +10,8 @@ from typing import Any
 from .models import CommandError, find_model
 
 STAGES = ("tensor", "primitive", "fused", "program")
-SUFFIXES = (".svg", ".txt", ".dot", ".json", ".graphml", ".html")
-BINARY: tuple[str, ...] = ()
+SUFFIXES = (".svg", ".png", ".txt", ".dot", ".mmd", ".json", ".graphml", ".html")
+BINARY = (".png",)
 """Formats that are not for a terminal."""
 
 HELP = f"""\

@@ -13,9 +13,9 @@
 from __future__ import annotations
 
 from .data import to_networkx
-from .export import export, to_dot, to_graphml, to_html, to_json, to_svg, to_text
+from .export import export, to_dot, to_graphml, to_html, to_json, to_mermaid, to_png, to_svg, to_text
 from .memory import export_memory, memory_plan, render_memory_svg
 from .rewrites import history
 
 __all__ = ["export", "export_memory", "history", "memory_plan", "render_memory_svg", "to_dot", "to_graphml", "to_html",
-           "to_json", "to_networkx", "to_svg", "to_text"]
+           "to_json", "to_mermaid", "to_networkx", "to_png", "to_svg", "to_text"]

@@ -17,8 +17,9 @@ from ..errors import ArgumentError
 from .data import render_graphml, render_json
 from .display import display
 from .dot import render_dot
-from .drawing import draw
+from .drawing import draw, headline
 from .listing import render_text
+from .mermaid import render_mermaid
 from .model import collect
 from .scene import arrange
 from .svg import render_svg
@@ -34,6 +35,12 @@ def to_text(obj: Any, stage: str | None = None) -> str:
 def to_dot(obj: Any, stage: str | None = None) -> str:
     """The picture as text for Graphviz. `obj` and `stage` as of `export`."""
     return render_dot(display(collect(obj, stage)))
+
+
+def to_mermaid(obj: Any, stage: str | None = None) -> str:
+    """The picture as a Mermaid flowchart. `obj` and `stage` as of `export`."""
+    model = collect(obj, stage)
+    return render_mermaid(display(model), headline(model))
 
 
 def to_json(obj: Any, stage: str | None = None) -> str:
@@ -52,6 +59,14 @@ def to_svg(obj: Any, stage: str | None = None, *, theme: str = "auto") -> str:
     return render_svg(draw(model, arrange(display(model))), theme)
 
 
+def to_png(obj: Any, stage: str | None = None, *, theme: str = "auto") -> bytes:
+    """The picture as PNG, which needs matplotlib (the extra [viz]). `obj`, `stage` and `theme` as of `export`."""
+    from .png import render_png
+
+    model = collect(obj, stage)
+    return render_png(draw(model, arrange(display(model))), theme)
+
+
 def to_html(obj: Any, stage: str | None = None, *, theme: str = "auto") -> str:
     """The explorer: one page with all stages, the kernels, the rewrite history and the memory plan, which opens at
     `stage`. `obj` and `theme` as of `export`."""
@@ -65,7 +80,9 @@ Renderer = Callable[[Any, str | None, str], str | bytes]
 FORMATS: dict[str, Renderer] = {
     ".txt": lambda obj, stage, _: to_text(obj, stage),
     ".dot": lambda obj, stage, _: to_dot(obj, stage),
+    ".mmd": lambda obj, stage, _: to_mermaid(obj, stage),
     ".svg": lambda obj, stage, theme: to_svg(obj, stage, theme=theme),
+    ".png": lambda obj, stage, theme: to_png(obj, stage, theme=theme),
     ".json": lambda obj, stage, _: to_json(obj, stage),
     ".graphml": lambda obj, stage, _: to_graphml(obj, stage),
     ".html": lambda obj, stage, theme: to_html(obj, stage, theme=theme),
@@ -74,16 +91,19 @@ FORMATS: dict[str, Renderer] = {
 
 
 def export(obj: Any, path: str | os.PathLike[str], stage: str | None = None, *, theme: str = "auto") -> None:
-    """Write the graph of `obj` to `path`; the suffix says how: .txt, .dot, .svg, .json, .graphml or .html.
+    """Write the graph of `obj` to `path`; the suffix says how: .txt, .dot, .mmd (Mermaid), .svg, .png, .json, .graphml
+    or .html.
 
     obj: a tensor, a list, tuple or dict of tensors, an Executable, or a Compilation.
     stage: "tensor" shows the graph as it was built, "primitive" after all passes, "fused" with the kernel that computes
     each node, "program" the steps and the buffers between them. Without it: "fused" for what has been compiled,
     "tensor" for tensors.
-    theme: colours of pictures. "auto" follows the reader's light or dark setting where the format can.
+    theme: colours of pictures. "auto" follows the reader's light or dark setting where the format can, and
+    is light elsewhere.
 
     The file appears under its name only when it is complete. Raises ArgumentError for anything else than a graph, for
-    an unknown suffix, stage or theme; OSError where the file cannot be written.
+    an unknown suffix, stage or theme; MissingPackageError for .png without matplotlib; OSError where the file cannot be
+    written.
     """
     target = Path(path)
     write_whole(target, rendered(obj, target.suffix.lower(), stage, theme, f"export to '{target.name}': its suffix"))
