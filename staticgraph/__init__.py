@@ -35,6 +35,7 @@ from .errors import (
     VerificationError,
 )
 from .formatting import format_graph
+from .graph_file import SavedGraph, load_graph, save_graph
 from .interpreter import evaluate
 from .location import Location, name_scope
 from .ops import *
@@ -49,10 +50,10 @@ if TYPE_CHECKING:
 __all__ = [
     "ArgumentError", "AssertionFailed", "DTypeError", "DeviceArray", "DeviceError", "DeviceInfo", "Dim",
     "Executable", "FileFormatError", "GradientError", "Location", "MissingPackageError", "NonFiniteError",
-    "OutOfMemoryError", "OutOfRangeError", "SavedState", "ShapeError", "StateError", "StaticGraphError", "Tensor",
-    "UnsupportedError", "VerificationError", "compile", "devices", "evaluate", "format_graph", "grad", "hessian",
-    "jacobian", "jvp", "load", "name_scope", "nn", "optim", "random", "save", "stabilise", "verify_grad", "viz",
-    "vjp",
+    "OutOfMemoryError", "OutOfRangeError", "SavedGraph", "SavedState", "ShapeError", "StateError",
+    "StaticGraphError", "Tensor", "UnsupportedError", "VerificationError", "compile", "devices", "evaluate",
+    "format_graph", "grad", "hessian", "jacobian", "jvp", "load", "load_graph", "name_scope", "nn", "optim",
+    "random", "save", "save_graph", "stabilise", "verify_grad", "viz", "vjp",
 ]
 __all__ += ops.__all__
 

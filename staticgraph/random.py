@@ -16,7 +16,7 @@ How numbers are made of Philox4x32-10 words is documented in `staticgraph.ops.ra
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -101,8 +101,35 @@ class Generator:
         axis in random order."""
         return samples.permutation(self._stream(), x, axis)
 
+    @classmethod
+    def _around(cls, seed: Tensor, counter: Tensor, following: int) -> Generator:
+        """A generator whose variables, and so many of whose samples, exist already."""
+        made = cls.__new__(cls)
+        made.name = (counter.name or "generator").removesuffix(".counter")
+        made._seed, made.counter, made._streams = seed, counter, itertools.count(following)
+        return made
+
     def __repr__(self) -> str:
         return f"<Generator '{self.name}' seed={self.seed} counter={int(self.counter.value)}>"
+
+
+def generators_in(nodes: Iterable[Tensor]) -> list[Generator]:
+    """The generators that a graph samples from, made anew around their variables; further samples take the stream
+    numbers after the last that is used."""
+    streams: dict[tuple[Tensor, Tensor], int] = {}
+    for node in nodes:
+        if node.op is samples.random_bits:
+            _, seed, counter, number = map(_below_views, node.inputs)
+            used = number.attrs["size"] if number.op.name == "size_of" else 0
+            if seed.op.name == counter.op.name == "variable" and isinstance(used, int):
+                streams[seed, counter] = max(streams.get((seed, counter), 0), used + 1)
+    return [Generator._around(seed, counter, following) for (seed, counter), following in streams.items()]
+
+
+def _below_views(node: Tensor) -> Tensor:
+    while node.op.kind == "view":
+        node = node.inputs[0]
+    return node
 
 
 def generator(seed: int, name: str = "generator") -> Generator:

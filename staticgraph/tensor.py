@@ -386,7 +386,19 @@ def rebuild(node: Tensor, inputs: Sequence[Tensor]) -> Tensor:
     if new._label is None:
         new._label = node._label
     new._scope = new._scope or node._scope
+    add_guards(new, [guard for guard in node.guards if guard[2].startswith(UNPROVEN)])
     return new
+
+
+UNPROVEN = "read from a file: "
+"""What a guard says that no rule of an op asked for: the node was not made by the op's own function."""
+
+
+def add_guards(node: Tensor, guards: Sequence[Guard]) -> None:
+    """More sizes that must agree at the call; `rebuild` keeps those that are UNPROVEN."""
+    new = tuple(guard for guard in guards if guard not in node.guards)
+    if new:
+        object.__setattr__(node, "guards", (*node.guards, *new))     # past the guard of assignments
 
 
 def describe(node: Tensor) -> str:

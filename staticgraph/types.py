@@ -385,11 +385,16 @@ def _alternatives(size: Size) -> tuple[str, Size, Size] | None:
     return None
 
 
-def sign_of(size: Size) -> int | None:
-    """1 when the size is known to be >= 0, -1 when it is known to be <= 0, None when that depends on the call."""
+def sign_of(size: Size, levels: int = 10) -> int | None:
+    """1 when the size is known to be >= 0, -1 when it is known to be <= 0, None when that depends on the call.
+
+    Each alternative of a max or min doubles the work: after so many levels the answer is None.
+    """
     if isinstance(size, int):
         return 1 if size >= 0 else -1
-    signs = {_sign_of_term(mono, coefficient) for mono, coefficient in size.terms}
+    if not levels:
+        return None
+    signs = {_sign_of_term(mono, coefficient, levels - 1) for mono, coefficient in size.terms}
     if len(signs) == 1 and None not in signs:
         return signs.pop()
     nested = _alternatives(size)
@@ -397,25 +402,26 @@ def sign_of(size: Size) -> int | None:
         return None
     kind, *choices = nested
     enough = 1 if kind == "max" else -1
-    found = [sign_of(choice) for choice in choices]
+    found = [sign_of(choice, levels - 1) for choice in choices]
     return enough if enough in found else -enough if found == [-enough] * 2 else None
 
 
-def _sign_of_term(mono: Monomial, coefficient: int) -> int | None:
+def _sign_of_term(mono: Monomial, coefficient: int, levels: int) -> int | None:
     sign = 1 if coefficient > 0 else -1
     for atom in mono:
-        factor = _sign_of_atom(atom)
+        factor = _sign_of_atom(atom, levels)
         if factor is None:
             return None
         sign *= factor
     return sign
 
 
-def _sign_of_atom(atom: Atom) -> int | None:
+def _sign_of_atom(atom: Atom, levels: int) -> int | None:
     if atom.kind == "symbol":
         return 1
-    up = [sign_of(arg) == 1 for arg in atom.args]
-    down = [arg == 0 or sign_of(arg) == -1 for arg in atom.args]
+    signs = [sign_of(arg, levels) for arg in atom.args]
+    up = [sign == 1 for sign in signs]
+    down = [arg == 0 or sign == -1 for arg, sign in zip(atom.args, signs)]
     if atom.kind == "mod":
         return 1 if up[1] else None
     if atom.kind == "floordiv":
