@@ -294,6 +294,7 @@ class OpForm:
     optional: tuple[str, ...] = ()
     rank: int | None = None     # of all operands
     one_dtype: bool = False     # for all operands
+    bools: tuple[int, ...] = ()     # operands that are
 
 
 def _windowed(least: int = 1, **first: Form) -> OpForm:
@@ -329,6 +330,8 @@ OPS: dict[str, OpForm] = {
     "conv_weight_gradient": _windowed(kernel=whole_pair(1)),
     "gather": OpForm({"axis": axis()}, 2, 2), "gather_along": OpForm({"axis": axis()}, 2, 2),
     "scatter_add": OpForm({"axis": axis()}, 3, 3), "scatter_add_along": OpForm({"axis": axis()}, 3, 3),
+    "debug_print": OpForm({"message": TEXT, "every": whole(1), "edgeitems": whole(1), "grad": BOOL}),
+    "assert_that": OpForm({"message": TEXT}, 2, 2, bools=(1,)),
     "argsort": OpForm({"descending": BOOL}),
     "max_pool": OpForm(_POOL, rank=4), "sum_pool": OpForm(_POOL, rank=4), "max_pool_position": OpForm(_POOL, rank=4),
     "max_pool_place": OpForm({"size": TWO_SIZES, **_POOL}, 2, 2, rank=4),
@@ -363,4 +366,5 @@ def check_operands(form: OpForm, inputs: Sequence[TensorType]) -> None:
     need(form.least <= len(inputs) <= form.most, f"{form.least} operands" if form.least == form.most else
          f"{form.least} to {form.most} operands")
     need(form.rank is None or all(each.ndim == form.rank for each in inputs), f"operands of {form.rank} dimensions")
+    need(all(inputs[each].dtype.kind == "b" for each in form.bools), "bools for a condition")
     need(not form.one_dtype or len({each.dtype for each in inputs}) == 1, "operands of one dtype")

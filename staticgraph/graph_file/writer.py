@@ -96,7 +96,9 @@ def _structure(outputs: Any, flat: Sequence[Tensor], number: Mapping[int, int]) 
 
 
 def _options(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: dict(value) if isinstance(value, Mapping) else value for name, value in options.items()}
+    """What is more than a plain value, such as where prints go, belongs to the process."""
+    plain = {name: dict(value) if isinstance(value, Mapping) else value for name, value in options.items()}
+    return {name: value for name, value in plain.items() if isinstance(value, bool | int | float | str | dict)}
 
 
 class _Writer:
