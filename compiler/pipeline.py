@@ -17,14 +17,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+from weakref import WeakSet
 
+from staticgraph import location
 from staticgraph.errors import ArgumentError, VerificationError
 from staticgraph.formatting import format_graph
+from staticgraph.op import Op, operands_message
 from staticgraph.rewrite import SIMPLIFICATION, STABILITY
 from staticgraph.rewrite.journal import Fired, Journal, counted
 from staticgraph.rewrite.rewriter import RuleSet, normalised
 from staticgraph.tensor import Tensor, describe_line, toposort
-from staticgraph.types import learnable_symbols, maximum_size, size_symbols
+from staticgraph.types import Size, learnable_symbols, maximum_size, size_symbols
 from staticgraph.watching import Print, Watched, guards_against, taken_out
 
 from .absorb import absorb
@@ -254,24 +257,43 @@ def _variables(compilation: Compilation, order: Sequence[Tensor]) -> list[Tensor
     return list(found)
 
 
+EXTREMES = ("max", "min", "argmax", "argmin")
+
+WITHOUT_EXTREMES: WeakSet[Op] = WeakSet()
+"""Composites that were found to look for no extreme element: they are not looked into again."""
+
+
 def _guards(order: Sequence[Tensor]) -> list[Guard]:
     """Sizes that the graph took to be equal, and reductions that need at least one element."""
     guards: dict[tuple[Any, Any], Guard] = {}
     for node in order:
         for left, right, what in node.guards:
             guards.setdefault((left, right), Guard(left, right, _guard_text(node, f"{what}: {left} and {right}")))
-        if node.op.name in ("max", "min", "argmax", "argmin"):
-            for axis in node.attrs["axes"]:
-                size = node.inputs[0].shape[axis]
-                if not isinstance(size, int):
-                    text = _guard_text(node, f"axis {axis} of the operand is empty, so there is no {node.op.name}")
-                    guards.setdefault((maximum_size(size, 1), size), Guard(maximum_size(size, 1), size, text))
+        for size, what in _needed_sizes(node):
+            least = maximum_size(size, 1)
+            guards.setdefault((least, size), Guard(least, size, _guard_text(node, what)))
     return list(guards.values())
 
 
-def _guard_text(node: Tensor, what: str) -> str:
-    from staticgraph.op import operands_message
+def _needed_sizes(node: Tensor) -> list[tuple[Size, str]]:
+    """Symbolic sizes of axes in which a node looks for an extreme element, itself or in what it is composed of."""
+    if node.op.kind == "composite" and node.op not in WITHOUT_EXTREMES:
+        assert node.op.expand is not None
+        with location.using(node.locations):
+            inside = node.op.expand(*node.inputs, **node.attrs)
+        known = frozenset((*node.inputs, node))
+        parts = [each for each in toposort([inside], stop=known.__contains__) if each not in known]
+        if not any(each.op.kind == "composite" or each.op.name in EXTREMES for each in parts):
+            WITHOUT_EXTREMES.add(node.op)
+        return [found for each in parts for found in _needed_sizes(each)]
+    if node.op.name not in EXTREMES:
+        return []
+    sizes = [(node.inputs[0].shape[axis], axis) for axis in node.attrs["axes"]]
+    return [(size, f"axis {axis} of the operand is empty, so there is no {node.op.name}") for size, axis in sizes
+            if not isinstance(size, int)]
 
+
+def _guard_text(node: Tensor, what: str) -> str:
     return operands_message(f"{node.op.name}: {what}", node.inputs, f"made at {node.location}")
 
 

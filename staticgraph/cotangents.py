@@ -90,9 +90,12 @@ def apply_rule(node: Tensor, cotangent: Tensor) -> Sequence[Tensor | None]:
     op = node.op
     if op.vjp is not None:
         results = op.vjp(cotangent, node, *node.inputs, **node.attrs)
-        if len(results) != len(node.inputs):
-            raise GradientError(f"the gradient rule of '{op.name}' gave {len(results)} cotangents for "
-                                f"{len(node.inputs)} operands")
+        if not isinstance(results, list | tuple) or len(results) != len(node.inputs):
+            gave = f"{len(results)} cotangents" if isinstance(results, list | tuple) else f"a {type(results).__name__}"
+            rows = [operand_row("operand", each) for each in node.inputs]
+            raise GradientError(message(f"the gradient rule of '{op.name}' gave {gave} for {len(rows)} operands",
+                                        [*rows, operand_row("result", node)],
+                                        "needed a list or tuple: one cotangent, or None, for each"))
         return results
     if op.expand is None:
         return [None] * len(node.inputs)

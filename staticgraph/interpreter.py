@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from . import location
 from .errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError, StaticGraphError, VerificationError
 from .op import fitting_array, operands_message
 from .ops.debug import assert_op, debug_print_op, print_label
@@ -21,6 +22,9 @@ from .tensor import Tensor, build, describe_line, toposort
 from .types import Dim, Size, evaluate_size, learn_sizes, open_symbol, size_symbols
 
 Array = np.ndarray[Any, Any]
+
+EMPTY = ("zero-size array to reduction operation", "attempt to get argm")
+"""How NumPy's complaints about reductions of nothing begin."""
 
 
 def evaluate(outputs: Any, feed: Mapping[Tensor, Any] | None = None) -> Any:
@@ -162,8 +166,7 @@ def node_value(node: Tensor, values: Mapping[int, Array], sizes: Mapping[str, in
         # and would come out above the values that are known.
         inputs = [build(placeholder_op, (), {"shape": each.shape, "dtype": each.dtype}) for each in node.inputs]
         known = {id(new): values[id(each)] for new, each in zip(inputs, node.inputs)}
-        assert node.op.expand is not None  # composites have one of the two
-        result = _run([node.op.expand(*inputs, **node.attrs)], known, sizes)[0]
+        result = _expansion_value(node, inputs, known, sizes)
     else:
         result = _call_ref(node, [values[id(each)] for each in node.inputs], sizes)
     shape = tuple(_size_of(node, size, sizes) for size in node.shape)
@@ -173,6 +176,19 @@ def node_value(node: Tensor, values: Mapping[int, Array], sizes: Mapping[str, in
         raise VerificationError(f"op '{node.op.name}': its NumPy meaning gave {result.dtype}{list(result.shape)}, but "
                                 f"{node.dtype}{list(shape)} was inferred\n  {describe_line(node)}")
     return result
+
+
+def _expansion_value(node: Tensor, inputs: Sequence[Tensor], known: dict[int, Array],
+                     sizes: Mapping[str, int]) -> Array:
+    """The value of a composite by its expansion; errors speak of the composite and its operands."""
+    assert node.op.expand is not None  # composites have one of the two
+    with location.using(node.locations):
+        expansion = node.op.expand(*inputs, **node.attrs)
+    try:
+        return _run([expansion], known, sizes)[0]
+    except StaticGraphError as error:
+        what = str(error).split("\n", 1)[0].partition(": ")[2]
+        raise type(error)(operands_message(f"{node.op.name}: {what}", [*node.inputs, node])) from error
 
 
 def _call_ref(node: Tensor, arrays: Sequence[Array], sizes: Mapping[str, int]) -> Array:
@@ -185,7 +201,9 @@ def _call_ref(node: Tensor, arrays: Sequence[Array], sizes: Mapping[str, int]) -
     except IndexError as error:
         raise OutOfRangeError(operands_message(f"{node.op.name}: {error}", [*node.inputs, node])) from error
     except ValueError as error:
-        raise ShapeError(operands_message(f"{node.op.name}: {error}", [*node.inputs, node])) from error
+        nothing = f"an axis of the operand is empty, so there is no {node.op.name}"
+        what = nothing if str(error).startswith(EMPTY) else str(error)
+        raise ShapeError(operands_message(f"{node.op.name}: {what}", [*node.inputs, node])) from error
 
 
 def _resolve(node: Tensor, value: Any, sizes: Mapping[str, int]) -> Any:

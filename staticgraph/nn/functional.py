@@ -70,7 +70,8 @@ def reduce_loss(losses: Tensor, reduction: Reduction) -> Tensor:
         return mean(losses)
     if reduction == "sum":
         return sum(losses)
-    raise ArgumentError(f'a loss has the reductions "none", "mean" and "sum", not {reduction!r}')
+    what = f'{losses.op.name}: the reductions are "none", "mean" and "sum", not {reduction!r}'
+    raise ArgumentError(operands_message(what, losses.inputs))
 
 
 def cross_entropy(logits: Any, labels: Any, reduction: Reduction = "none") -> Tensor:
