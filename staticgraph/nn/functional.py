@@ -70,8 +70,8 @@ def reduce_loss(losses: Tensor, reduction: Reduction) -> Tensor:
         return mean(losses)
     if reduction == "sum":
         return sum(losses)
-    what = f'{losses.op.name}: the reductions are "none", "mean" and "sum", not {reduction!r}'
-    raise ArgumentError(operands_message(what, losses.inputs))
+    raise ArgumentError(operands_message(
+        f'{losses.op.name}: the reductions are "none", "mean" and "sum", not {reduction!r}', losses.inputs))
 
 
 def cross_entropy(logits: Any, labels: Any, reduction: Reduction = "none") -> Tensor:
