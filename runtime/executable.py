@@ -55,6 +55,8 @@ class Executable(ABC):
 
     account = ""
     definition: Any = None
+    display_hook: Callable[[Any], str] | None = None
+    """What a notebook shows of this."""
     explain_finding: Callable[[Finding, Sequence[Any]], Exception | None] | None = None
     """What is known of a finding where the graph is at hand: it is given the inputs that the call had."""
     print_to: Any = None
@@ -140,6 +142,9 @@ class Executable(ABC):
             except Exception as why:     # such as too little memory; what was found is the error even so
                 error.add_note(f"its cause could not be looked for: {type(why).__name__}: {why}")
         raise error
+
+    def _repr_html_(self) -> str | None:
+        return self.display_hook(self) if self.display_hook is not None else None
 
     def __repr__(self) -> str:
         inputs = ", ".join(spec.name for spec in self._program.inputs)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from . import api, nn, ops, optim, random
+from . import api, nn, ops, optim, random, tensor
 from .api import compile, devices
 from .autodiff import grad, hessian, jacobian, jvp, stabilise, verify_grad, vjp
 from .errors import (
@@ -56,6 +56,14 @@ __all__ = [
     "random", "save", "save_graph", "stabilise", "verify_grad", "viz", "vjp",
 ]
 __all__ += ops.__all__
+
+
+def _display(shown: Any) -> str:
+    """What notebooks show of tensors and executables."""
+    return str(import_module("staticgraph.viz").notebook_html(shown))
+
+
+tensor.display_hook = _display
 
 
 def __getattr__(name: str) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from . import tensor as tensor_
 from .errors import ArgumentError, DeviceError, DTypeError, ShapeError, message
 from .op import as_tensor
 from .ops.random import counters
@@ -88,6 +89,7 @@ def compile(inputs: Sequence[Tensor] | Tensor, outputs: Any = (), *, updates: An
     executable.definition = definition
     executable.explain_finding = definition.explain_finding
     executable.print_to = checked["print_to"]
+    executable.display_hook = tensor_.display_hook
     return executable
 
 

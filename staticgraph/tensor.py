@@ -297,8 +297,8 @@ methods: dict[str, Callable[..., Any]] = {}
 functions: dict[str, Callable[..., Any]] = {}
 """What operators call; filled by the ops package, which stands above this file."""
 
-display_hook: Callable[[Tensor], str] | None = None
-"""Set by viz for notebooks."""
+display_hook: Callable[[Any], str] | None = None
+"""What notebooks show of a tensor, and of an executable; set by the package, which imports viz when it is called."""
 
 
 def _call(function: str, *args: Any) -> Tensor:

@@ -3,8 +3,9 @@
     model.py    a tensor, a Compilation or an Executable, as plain data
     display.py  what a picture shows of it
     layout.py   where things go (layering.py, ordering.py, scene.py)
-    drawing.py  what it looks like (palette.py), for svg.py
-    dot.py data.py listing.py   the other formats
+    drawing.py  what it looks like (palette.py), for svg.py and png.py
+    dot.py mermaid.py data.py listing.py   the other formats
+    notebook.py  what notebooks show
     page/       the explorer, which shows all of it on one page of HTML
     rewrites.py  what the passes did, as data
     memory_plan.py memory.py   which buffer lies where in the arena and when, as data and as a picture
@@ -15,7 +16,8 @@ from __future__ import annotations
 from .data import to_networkx
 from .export import export, to_dot, to_graphml, to_html, to_json, to_mermaid, to_png, to_svg, to_text
 from .memory import export_memory, memory_plan, render_memory_svg
+from .notebook import graph, notebook_html
 from .rewrites import history
 
-__all__ = ["export", "export_memory", "history", "memory_plan", "render_memory_svg", "to_dot", "to_graphml", "to_html",
-           "to_json", "to_mermaid", "to_networkx", "to_png", "to_svg", "to_text"]
+__all__ = ["export", "export_memory", "graph", "history", "memory_plan", "render_memory_svg", "to_dot", "to_graphml",
+           "to_html", "to_json", "to_mermaid", "to_networkx", "to_png", "to_svg", "to_text"]

@@ -30,7 +30,7 @@ Piece = tuple[Point, ...]
 @dataclass(frozen=True)
 class Shape:
     """An outline from `start` on. `fill` and `stroke` are roles, or "" for none; `tint` is how much of the fill covers
-    what is below; an arrow has a head at its end."""
+    what is below."""
 
     start: Point
     pieces: tuple[Piece, ...]
@@ -39,7 +39,6 @@ class Shape:
     thickness: float = 1.2
     dash: tuple[float, ...] = ()
     closed: bool = True
-    arrow: bool = False
     tint: float = 1.0
 
 
@@ -224,9 +223,11 @@ def _path(pen: _Pen, scene: Scene, path: Path) -> Group:
     if path.folded:
         tooltip += "\nthrough " + ", ".join(reversed(path.folded))
     (x, y), *rest = ((pen.x + x, pen.y + y) for x, y in path.points)
-    shape = Shape((x, y), tuple(_curve((x, y), rest)), stroke="line", dash=(4.0, 3.0) if path.folded else (),
-                  closed=False, arrow=path.target >= 0)
-    return Group("path", path.source, tooltip, (shape,))
+    line = Shape((x, y), tuple(_curve((x, y), rest)), stroke="line", dash=(4.0, 3.0) if path.folded else (),
+                 closed=False)
+    x, y = rest[-1]
+    head = Shape((x, y), (((x - 2.8, y - 7.0),), ((x + 2.8, y - 7.0),)), fill="line")     # arrows arrive from above
+    return Group("path", path.source, tooltip, (line, head) if path.target >= 0 else (line,))
 
 
 def _curve(start: Point, points: Sequence[Point]) -> Iterator[Piece]:

@@ -30,7 +30,6 @@ MARKS, TITLES, TEXT = 3, 2, 4
 """Layers, above kernels (0) and lines (1)."""
 FONTS = ["DejaVu Sans Mono", "DejaVu Sans"]
 """Both come with matplotlib; the second has what the first lacks."""
-HEAD = ((0.0, 0.0), (-7.0, -2.8), (-7.0, 2.8))
 
 
 def render_png(drawing: Drawing, theme: str = "auto") -> bytes:
@@ -99,8 +98,6 @@ class _Painter:
         dashes = (0.0, tuple(each / first.thickness for each in first.dash)) if first.dash else "solid"
         self._add([self._path(shape) for shape in shapes], facecolors=[fill], edgecolors=[edge],
                   linewidths=[first.thickness], linestyles=[dashes], capstyle="butt")
-        if first.arrow:
-            self._add([self._head(shape) for shape in shapes], facecolors=[edge], edgecolors=["none"])
 
     def _path(self, shape: Shape) -> Any:
         from matplotlib.path import Path
@@ -113,14 +110,6 @@ class _Painter:
             points.append(shape.start)
             codes.append(Path.CLOSEPOLY)
         return Path([(x, self.height - y) for x, y in points], codes)
-
-    def _head(self, shape: Shape) -> Any:
-        """A head at the end of the path. Arrows arrive from above."""
-        from matplotlib.path import Path
-
-        x, y = shape.pieces[-1][-1] if shape.pieces else shape.start
-        points = [(x + across, self.height - y - along) for along, across in HEAD]
-        return Path([*points, points[0]], [Path.MOVETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY])
 
     def _texts(self, texts: list[Text]) -> None:
         if not texts:
@@ -167,7 +156,7 @@ class _Painter:
 def _style(item: Shape | Text) -> object:
     if isinstance(item, Text):
         return (item.role, item.size, item.halo)
-    return (item.fill, item.stroke, item.thickness, item.dash, item.arrow, item.tint)
+    return (item.fill, item.stroke, item.thickness, item.dash, item.tint)
 
 
 def _channels(text: str) -> tuple[float, float, float]:

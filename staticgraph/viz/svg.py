@@ -1,7 +1,7 @@
 """SVG: one self-contained document for any viewer, without any program to draw it.
 
 Comes in: a `Drawing`. Goes out: text; the same drawing gives the same bytes. No scripts, no fonts of its own, nothing
-from elsewhere; every text is escaped.
+from elsewhere, no ids; every text is escaped. So it can also be put into a page of HTML, several times.
 
 Themes: "light" and "dark" are fixed colours, written as attributes. "auto" is "light" with a style sheet for readers
 who prefer dark: viewers that know no style sheets show it light.
@@ -23,13 +23,11 @@ def render_svg(drawing: Drawing, theme: str = "auto") -> str:
     ink = _Ink(theme)
     body = [line for item in drawing.items for line in _item(ink, item)]
     width, height = _n(drawing.width), _n(drawing.height)
-    head = f'<path d="M0 0.8L8 4L0 7.2z" {ink.fill("line")}/>'
     paper = f'<rect width="100%" height="100%" {ink.fill("paper")}/>'
     lines = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
              f'viewBox="0 0 {width} {height}" role="img" font-family="{FONT}">',
-             f"<title>{escape(drawing.title)}</title>", *ink.style_sheet(),
-             '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
-             f'orient="auto">{head}</marker></defs>', paper, *body, "</svg>"]
+             f"<title>{escape(drawing.title)}</title>", *ink.style_sheet(), paper,
+             *body, "</svg>"]
     return "\n".join(lines) + "\n"
 
 
@@ -53,7 +51,7 @@ class _Ink:
     def _class(self, *uses: tuple[str, str]) -> str:
         if not self.auto:
             return ""
-        names = [f"{kind[0]}-{role.replace(' ', '-')}" for kind, role in uses]
+        names = [f"sg{kind[0]}-{role.replace(' ', '-')}" for kind, role in uses]
         self.used.update(zip(names, uses, strict=True))
         return f' class="{" ".join(names)}"'
 
@@ -80,9 +78,9 @@ def _shape(ink: _Ink, shape: Shape) -> str:
         steps.append("LC"[len(piece) == 3] + " ".join(f"{_n(x)} {_n(y)}" for x, y in piece))
     tint = f' fill-opacity="{shape.tint:g}"' if shape.tint != 1.0 else ""
     dash = f' stroke-dasharray="{" ".join(map(_n, shape.dash))}"' if shape.dash else ""
-    head = ' marker-end="url(#arrow)"' if shape.arrow else ""
-    return (f'<path d="{"".join(steps)}{"Z" * shape.closed}" {ink.both(shape.fill, shape.stroke)} '
-            f'stroke-width="{_n(shape.thickness)}"{tint}{dash}{head}/>')
+    thickness = f' stroke-width="{_n(shape.thickness)}"' if shape.stroke else ""
+    return (f'<path d="{"".join(steps)}{"Z" * shape.closed}" {ink.both(shape.fill, shape.stroke)}{thickness}'
+            f'{tint}{dash}/>')
 
 
 def _text(ink: _Ink, text: Text) -> str:

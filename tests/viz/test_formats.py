@@ -176,11 +176,11 @@ def test_svg_follows_its_reader_or_keeps_its_theme() -> None:
     compilation = compiled()
     auto, light, dark = (sg.viz.to_svg(compilation, theme=theme) for theme in ("auto", "light", "dark"))
     assert auto == sg.viz.to_svg(compilation) and "prefers-color-scheme:dark" in auto
-    assert "<style" not in light + dark and "class=\"f-" not in light + dark
+    assert "<style" not in light + dark and "class=\"sg" not in light + dark
     assert f'fill="{colour("paper", "dark")}"' in dark and colour("paper", "dark") not in light
-    used = set(re.findall(r'[" ]([fs]-[\w-]+)', auto))
-    rules = dict(re.findall(r"\.([fs]-[\w-]+){(?:fill|stroke):(#[0-9a-f]{6})}", auto))
-    assert used == set(rules) and "f-ink" in rules     # every colour has one for dark paper
+    used = set(re.findall(r'[" ](sg[fs]-[\w-]+)', auto))
+    rules = dict(re.findall(r"\.(sg[fs]-[\w-]+){(?:fill|stroke):(#[0-9a-f]{6})}", auto))
+    assert used == set(rules) and "sgf-ink" in rules     # every colour has one for dark paper
 
 
 def test_unknown_themes_are_refused(tmp_path: Path) -> None:
