@@ -88,8 +88,9 @@ class Compilation:
     watched: list[Watched] = field(default_factory=list)
 
 
-def compile_graph(compilation: Compilation) -> Program:
-    """Run all passes; the Program is also kept in the compilation."""
+def compile_graph(compilation: Compilation, folder: str = "") -> Program:
+    """Run all passes; the Program is also kept in the compilation. With a `folder` each level is written into it, as
+    STATICGRAPH_DUMP asks for."""
     roots = [*compilation.outputs, *compilation.updates.values()]
     order = toposort(roots)
     _check_leaves(compilation, order)
@@ -100,7 +101,7 @@ def compile_graph(compilation: Compilation) -> Program:
     roots = watch(compilation, roots)
     if compilation.journals is not None:
         compilation.graphs["tensor"] = roots     # from here on, pass after pass exchanges nodes below the same roots
-    debug = Debug()
+    debug = Debug(folder)
     for name, graph_pass in PASSES:
         if ONLY_ON.get(name, compilation.target.device) != compilation.target.device:
             continue
@@ -300,10 +301,10 @@ def _guard_text(node: Tensor, what: str) -> str:
 class Debug:
     """STATICGRAPH_DEBUG and STATICGRAPH_DUMP; see the module docstring."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: str = "") -> None:
         text = os.environ.get("STATICGRAPH_DEBUG", "0")
         self.level = int(text) if text.isdigit() else 0
-        self.folder = os.environ.get("STATICGRAPH_DUMP")
+        self.folder = folder or os.environ.get("STATICGRAPH_DUMP")
         self.count = 0
 
     def say(self, level: int, text: str) -> None:
@@ -343,7 +344,7 @@ class Debug:
         assert self.folder
         os.makedirs(self.folder, exist_ok=True)
         path = os.path.join(self.folder, name)
-        with open(path + ".new", "w", encoding="utf-8") as file:
+        with open(path + ".new", "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text if text.endswith("\n") else text + "\n")
         os.replace(path + ".new", path)
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
@@ -145,6 +147,22 @@ class Executable(ABC):
 
     def _repr_html_(self) -> str | None:
         return self.display_hook(self) if self.display_hook is not None else None
+
+    def dump(self, folder: str | PathLike[str], /, *args: Any, overwrite: bool = False, **kwargs: Any) -> None:
+        """Write the program into a new folder, to be read and to be run without this package: `main.py`, a script for
+        each kernel with its inputs and results in a call with these inputs (made up where none are given), the state,
+        and what the compiler did. Variables are left as they were. The folder's README.md says how to run it.
+
+        A folder that exists is replaced only if it is a dump and `overwrite` is true. For programs on a GPU the
+        kernels are written as text only."""
+        from .dump.write import dump_executable
+
+        dump_executable(self, Path(folder), args, kwargs, overwrite)
+
+    def record(self, args: tuple[Any, ...], kwargs: dict[str, Any], tell: Callable[[str], None]) -> Any:
+        """A call step by step (a `dump.record.Recording`) that leaves variables as they were; None on devices that
+        cannot be watched. `tell` hears how far it is."""
+        return None
 
     def __repr__(self) -> str:
         inputs = ", ".join(spec.name for spec in self._program.inputs)

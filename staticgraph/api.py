@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from . import tensor as tensor_
 from .errors import ArgumentError, DeviceError, DTypeError, ShapeError, message
+from .formatting import format_graph
 from .op import as_tensor
 from .ops.random import counters
 from .printing import is_sink
@@ -122,6 +124,30 @@ class Definition(NamedTuple):
         return finding_error(watched[finding.guard], finding.place, feed,
                              lambda node: rewritten_from(node, before, after))
 
+    def write(self, folder: Path) -> dict[str, str]:
+        """The graph, and what each pass of the compiler made of it, as files in a folder; gives what each is."""
+        passes = folder / "passes"
+        passes.mkdir()
+        compilation = _run(self.prepare(), str(passes))
+        for path in passes.glob("k_*.py"):     # a dump has them as scripts
+            path.unlink()
+        text = format_graph([*flatten_outputs(self.outputs)[0], *self.updates.values()])
+        (folder / "graph.txt").write_text(text.rstrip("\n") + "\n", encoding="utf-8", errors="backslashreplace")
+        return {**LEVELS, **(draw(compilation, folder) if draw is not None else {})}
+
+
+LEVELS = {
+    "graph.txt": "the graph as it was built, with the lines that it came from",
+    "passes/NN_name.txt": "the graph after each pass, and which rules were applied where",
+    "passes/schedule.txt": "which nodes became which kernel",
+    "passes/kernels.ir.txt": "the kernels in the compiler's own language",
+    "passes/program.txt": "the steps in order, the buffers and their places",
+}
+"""What `Definition.write` writes."""
+
+draw: Callable[[Compilation, Path], dict[str, str]] | None = None
+"""Draws a compilation into files of a folder and says what each is; the roof's, registered by the facade."""
+
 
 class _Request(NamedTuple):
     """What the compiler is given, checked."""
@@ -201,10 +227,10 @@ def _new(request: _Request) -> Compilation:
     return Compilation(*request)
 
 
-def _run(compilation: Compilation) -> Compilation:
+def _run(compilation: Compilation, folder: str = "") -> Compilation:
     from .compiler.pipeline import compile_graph
 
-    compile_graph(compilation)
+    compile_graph(compilation, folder)
     return compilation
 
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from staticgraph.bench.cases import FLOAT64_GAIN
@@ -140,13 +141,16 @@ def test_profile_against_what_the_machine_can_do(folder: Path, capsys: pytest.Ca
 
 def test_dump_writes_all_levels_and_says_what_they_are(folder: Path, tmp_path: Path) -> None:
     target = tmp_path / "dump"
-    assert main(["dump", f"{folder}/training.py:loss", "-o", str(target)]) == 0
+    arguments = ["dump", f"{folder}/training.py:loss", "-o", str(target), "--size", "batch=10", "--below", "t=4"]
+    assert main(arguments) == 0
     readme = (target / "README.md").read_text()
+    with np.load(target / "inputs.npz") as data:
+        assert data["array0"].shape == (10, 3) and set(data["array1"]) == {0, 1, 2, 3}
     files = {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()}
     assert {"graph.txt", "graph.svg", "graph.json", "source.py", "explain.txt", "README.md", "passes/schedule.txt",
-            "passes/kernels.ir.txt", "passes/program.txt", "passes/00_stabilise.txt"} <= files
-    kernels = [name for name in files if name.startswith("kernels/k_")]
-    assert kernels and all(f"`{name}`" in readme for name in kernels)
+            "main.py", "passes/kernels.ir.txt", "passes/program.txt", "passes/00_stabilise.txt"} <= files
+    kernels = [name for name in files if name.startswith("kernels/") and name.endswith(".py")]
+    assert kernels and all(f"`{name}`" in readme and name.replace(".py", ".npz") in files for name in kernels)
     assert [path.name for path in tmp_path.iterdir()] == ["dump"]     # nothing half done is left beside it
 
 
@@ -163,6 +167,10 @@ def test_dump_replaces_only_dumps_and_only_when_told(folder: Path, tmp_path: Pat
     (tmp_path / "link").symlink_to(target)
     assert main(["dump", model, "-o", str(tmp_path / "link"), "--force"]) == 2
     assert main(["dump", f"{folder}/plain.py:nothing", "-o", str(tmp_path / "none")]) == 2
+    assert main(["dump", f"{folder}/training.py:loss", "-o", str(tmp_path / "bad"), "--below", "t=9"]) == 1
+    assert "out of range" in capsys.readouterr().err
+    assert main(["dump", f"{folder}/training.py:loss", "-o", str(tmp_path / "bad"), "--size", "rows=9"]) == 2
+    assert main(["dump", model, "-o", str(tmp_path / "no" / "dump")]) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dump", "link", "mine"]
 
 

@@ -10,7 +10,7 @@ The native call releases the interpreter lock.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, NoReturn
 
@@ -214,6 +214,21 @@ class CpuExecutable(Executable):
             profile = measure_steps(self._program, binding, self._drive_together, check)
             del results     # alive until here: kernels write to them
             return profile
+
+    def record(self, args: tuple[Any, ...], kwargs: dict[str, Any], tell: Callable[[str], None]) -> Any:
+        """A call step by step, see `dump.record`."""
+        from ..dump.record import Recorder
+
+        arrays, args = self._convert(args, kwargs)
+        sizes = self._guards.sizes(arrays, [dtype_given(value, array) for value, array in zip(args, arrays)])
+        with ExitStack() as stack:
+            for lock in self._locks:
+                stack.enter_context(lock)
+            if resident:
+                come_home(self._storages, [False] * len(self._storages))
+            recorder = Recorder(self._program, [kernel.address for kernel in self._kernels], arrays,
+                                [storage.array for storage in self._storages], self._constants, sizes)
+            return recorder.run(lambda status, step: self._raise_reported(status, sizes, arrays, step), tell)
 
     def explain(self, verbose: bool = False) -> str:
         return explain(self._program, self._kernels, self.memory, f"threads: {self._threads}", self.account, verbose)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -35,10 +35,16 @@ def emit(text: str, name: str, symbol: str) -> str:
     """The text of an LLVM module in which the kernel is ``i32 symbol(i64 args, i64 start, i64 stop)``; `Beyond` where
     the kernel's text is."""
     tree = ast.parse(text)
+    names = _imports(tree)
+    return emit_function(_function(tree, name), names, symbol)
+
+
+def emit_function(function: ast.FunctionDef, names: Mapping[str, Any], symbol: str) -> str:
+    """The same for a kernel that has been read; `names` are what it may use."""
     in_memory: set[str] = set()
     while True:
         try:
-            return str(_Kernel(tree, name, symbol, in_memory).module)
+            return str(_Kernel(function, names, symbol, in_memory).module)
         except _NeedsSlot as missing:     # used where its only assignment does not reach
             in_memory.add(missing.args[0])
 
@@ -62,10 +68,9 @@ class _Context:
 class _Kernel:
     """One kernel in the making."""
 
-    def __init__(self, tree: ast.Module, name: str, symbol: str, in_memory: set[str]) -> None:
+    def __init__(self, function: ast.FunctionDef, names: Mapping[str, Any], symbol: str, in_memory: set[str]) -> None:
         self.module = ir.Module(symbol)
-        self.names = _imports(tree)
-        function = _function(tree, name)
+        self.names = names
         self.function = ir.Function(self.module, ir.FunctionType(INT32, [INT64] * 3), symbol)
         self.function.attributes.add("nounwind")
         entry = self.function.append_basic_block("entry")

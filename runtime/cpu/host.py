@@ -14,11 +14,24 @@ VECTOR_FEATURES = (("avx512f", 64), ("avx2", 32))
 
 
 @cache
-def host_target() -> Target:
-    """The CPU that this process runs on."""
+def vector_bytes() -> int:
+    """The width of the vector registers of the CPU that this process runs on."""
     import llvmlite.binding as llvm
 
     present = dict(llvm.get_host_cpu_features())
-    features = ",".join(("+" if present[name] else "-") + name for name in sorted(present))
-    vector_bytes = next((width for feature, width in VECTOR_FEATURES if present.get(feature)), 16)
-    return Target("cpu", str(llvm.get_host_cpu_name()), features, vector_bytes)
+    return next((width for feature, width in VECTOR_FEATURES if present.get(feature)), 16)
+
+
+@cache
+def host_cpu() -> tuple[str, str]:
+    """The name and the features of the CPU that this process runs on, in LLVM's words."""
+    import llvmlite.binding as llvm
+
+    present = dict(llvm.get_host_cpu_features())
+    return str(llvm.get_host_cpu_name()), ",".join(("+" if present[name] else "-") + name for name in sorted(present))
+
+
+@cache
+def host_target() -> Target:
+    """The CPU that this process runs on."""
+    return Target("cpu", *host_cpu(), vector_bytes())

@@ -14,10 +14,7 @@ from typing import Any
 
 from staticgraph import locks
 
-from .host import host_target
-
-OPTIMISATION = 2
-"""LLVM's level, for passes and for machine code. The third takes a third longer, and no kernel feels it."""
+from .optimise import optimise, tuned_machine
 
 
 class Linker:
@@ -30,7 +27,6 @@ class Linker:
         llvm.initialize_native_asmprinter()
         self._llvm = llvm
         self._session = llvm.create_lljit_compiler(self._machine(), suppress_errors=True)
-        self._tuned: Any = None
         self._names = itertools.count()
         self._libraries: list[Any] = []
         self._lock = locks.lock()
@@ -45,37 +41,16 @@ class Linker:
         module.verify()
         return bytes(self._machine().emit_object(module))
 
-    def optimise(self, text: str) -> Any:
-        """The module of a kernel's LLVM code, optimised for this CPU."""
-        machine = self._tuned_machine()
-        module = self._llvm.parse_assembly(text)
-        module.verify()
-        module.triple, module.data_layout = machine.triple, str(machine.target_data)
-        tuning = self._llvm.create_pipeline_tuning_options(OPTIMISATION)
-        tuning.loop_vectorization, tuning.slp_vectorization = True, False
-        builder = self._llvm.create_pass_builder(machine, tuning)
-        builder.getModulePassManager().run(module, builder)
-        return module
-
     def compile(self, text: str) -> tuple[bytes, tuple[str, ...]]:
         """Object code of a kernel's LLVM code, and the outside functions that it calls."""
-        module = self.optimise(text)
+        module = optimise(text)
         outside = [each.name for each in module.functions if each.is_declaration]
-        code = bytes(self._tuned_machine().emit_object(module))
+        code = bytes(tuned_machine().emit_object(module))
         return code, tuple(sorted(name for name in outside if not name.startswith("llvm.")))
 
     def list_code(self, text: str) -> str:
         """The assembly that `compile` makes object code of, for people and tests."""
-        return str(self._tuned_machine().emit_assembly(self.optimise(text)))
-
-    def _tuned_machine(self) -> Any:
-        """A machine for all that this CPU can do, made once."""
-        if self._tuned is None:
-            target, host = self._llvm.Target.from_triple(self._llvm.get_process_triple()), host_target()
-            self._tuned = target.create_target_machine(
-                cpu=host.name, features=host.features, opt=OPTIMISATION, codemodel="jitdefault", jit=True,
-                reloc="static" if target.name.startswith("x86") else "default")
-        return self._tuned
+        return str(tuned_machine().emit_assembly(optimise(text)))
 
     def link(self, code: bytes, symbol: str, imports: Sequence[str] = ()) -> int:
         """Bring object code to memory; the address of `symbol` in it. `imports` are outside functions it may call."""

@@ -8,13 +8,14 @@ from llvmlite import ir
 from numba import types
 from numba.core.errors import TypingError
 
-from ..mathematics.emit import Value, function, is_float, is_scalar, leaf
-from ..mathematics.integer_math import divisions
+from ..mathematics.emit import Value, function, is_float, is_scalar, leaf, recorded
+from ..mathematics.integer_math import DIVISIONS, division
 
 SCALAR_LIBM = {"remainder": ("fmodf", "fmod"), "floor_divide": ("fmodf", "fmod")}
 """Functions that call libm for each element, with the float32 and the float64 function. Everything else vectorises."""
 
 
+@recorded
 def _extreme(name: str) -> Any:
     """nan wins, and -0 < +0, on floats (llvm.maximum, which reductions know); or/and on bools."""
     short = name[:3]
@@ -29,6 +30,7 @@ def _extreme(name: str) -> Any:
     return function(name, body, 2, accepts=is_scalar, doc=f"The {name} of two numbers; nan if either is nan.")
 
 
+@recorded
 def _wrapping(kind: Any) -> Any:
     """A cast to an integer. NumPy takes a float there by way of a wider signed integer, so that negative ones wrap
     around; Numba's own cast of a float that does not fit is undefined, one thing in a vector and another outside."""
@@ -62,5 +64,5 @@ FUNCTIONS = {
     "maximum": _extreme("maximum"), "minimum": _extreme("minimum"),
     **{str(kind): _wrapping(kind) for kind in (types.int8, types.uint8, types.int16, types.uint16, types.uint32,
                                                types.uint64)},
-    **divisions(_fmod),
+    **{name: division(name, _fmod) for name in DIVISIONS},
 }

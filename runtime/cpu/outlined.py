@@ -16,8 +16,8 @@ from llvmlite import ir
 from numba.core.errors import TypingError
 
 from ..mathematics import integer_math, trigonometry
-from ..mathematics.emit import Body, Value, common, is_float, is_number, leaf, lowering
-from .host import host_target
+from ..mathematics.emit import Body, Value, common, is_float, is_number, leaf, lowering, recorded
+from .host import vector_bytes
 
 INDEX = ir.IntType(32)
 
@@ -31,7 +31,7 @@ OUTLINED: dict[str, tuple[Body, int]] = {
 def lane_counts(bits: int) -> list[int]:
     """The lanes of elements of so many bits in loops of this machine: a whole register of it, or, beside wider elements
     or for short loops, a half; and that of 256 bits for CPUs which LLVM would rather not use wider ones on."""
-    widest = host_target().vector_bytes * 8 // bits
+    widest = vector_bytes() * 8 // bits
     narrow = 256 // bits // 2
     return [count for count in (widest, widest // 2, narrow if narrow < widest // 2 else 0) if count > 1]
 
@@ -73,6 +73,7 @@ def _shuffled(builder: Any, vector: Any, lanes: Sequence[int]) -> Any:
     return builder.shuffle_vector(vector, vector, ir.Constant(ir.VectorType(INDEX, len(lanes)), list(lanes)))
 
 
+@recorded
 def _function(name: str, body: Body, arity: int) -> Any:
     def resolve(*kinds: Any) -> Any:
         kind = common(name, *kinds)

@@ -18,6 +18,8 @@ from numba.core.errors import TypingError
 from numba.core.typeconv import Conversion
 from numba.extending import intrinsic, lower_builtin, lower_cast, register_model
 
+from ..mathematics.emit import recorded
+
 INT64 = ir.IntType(64)
 BYTE = ir.IntType(8)
 
@@ -146,6 +148,7 @@ def address(context: Any, args: Any, slot: Any) -> Any:
     return types.int64(types.int64, types.int64), generate
 
 
+@recorded
 def _pointer_function(dtype: str) -> Any:
     storage = storage_type(dtype)
 
@@ -162,6 +165,7 @@ def _pointer_function(dtype: str) -> Any:
     return intrinsic(prefer_literal=True)(define)
 
 
+@recorded
 def _local_function(dtype: str) -> Any:
     kind, storage = KernelPointer(DTYPES[dtype], LOCAL), storage_type(dtype)
 

@@ -27,7 +27,7 @@ from ..mathematics.emit import (
     select,
     to_bits,
 )
-from ..mathematics.integer_math import divisions
+from ..mathematics.integer_math import DIVISIONS, division
 
 INF = float("inf")
 NAN = float("nan")
@@ -170,7 +170,7 @@ INTEGERS = [getattr(types, f"{sign}int{bits}") for sign in ("", "u") for bits in
 FUNCTIONS = {
     **{name: function(name, extreme(name), 2, accepts=is_scalar, doc=f"The {name} of two; nan if either is nan.")
        for name in ("maximum", "minimum")},
-    **divisions(fmod),
+    **{name: division(name, fmod) for name in DIVISIONS},
     **{body.__name__: function(body.__name__, body, 2, accepts=is_integral) for body in (quotient_of, remainder_of)},
     **{str(kind): _cast(kind) for kind in INTEGERS},
 }

@@ -11,9 +11,10 @@ contains a float64 operation.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple, ParamSpec
 
 from llvmlite import ir
 from numba import types
@@ -22,6 +23,7 @@ from numba.extending import intrinsic
 
 Number = int | float
 Body = Callable[..., "Value"]
+Parameters = ParamSpec("Parameters")
 
 BIT = ir.IntType(1)
 
@@ -314,6 +316,28 @@ def lowering(body: Body) -> Callable[..., Any]:
     return generate
 
 
+class Recipe(NamedTuple):
+    """How a leaf was made: by which function of a module, of what."""
+
+    maker: Any
+    arguments: tuple[Any, ...]
+    options: dict[str, Any]
+
+
+def recorded(maker: Callable[Parameters, Any]) -> Callable[Parameters, Any]:
+    """A maker of leaves, each of which has its `recipe`: so its source can be written out. Where one maker calls
+    another, the outer one counts."""
+
+    @functools.wraps(maker)
+    def make(*arguments: Parameters.args, **options: Parameters.kwargs) -> Any:
+        made = maker(*arguments, **options)
+        made.recipe = Recipe(maker, arguments, options)
+        return made
+
+    return make
+
+
+@recorded
 def function(name: str, body: Body, arity: int, accepts: Callable[[Any], bool] = is_float, result: Any = None,
              doc: str = "") -> Any:
     """A kernel function of `arity` operands of one type that `accepts` says yes to.
@@ -330,6 +354,7 @@ def function(name: str, body: Body, arity: int, accepts: Callable[[Any], bool] =
     return leaf(name, resolve, arity, doc or (body.__doc__ or ""))
 
 
+@recorded
 def leaf(name: str, resolve: Callable[..., Any], arity: int, doc: str = "") -> Any:
     """A Numba intrinsic called `name`; resolve(*types) gives (signature, code generator).
 

@@ -5,7 +5,7 @@ a negative count) shift everything out, products wrap around. Floats: np.floor_d
 zeros, nan and infinities.
 
 Integer powers are a loop. The float remainder is exact, so it cannot be a formula of fixed length either: each
-device has its own way to C's fmod, and `divisions` makes the two functions of it.
+device has its own way to C's fmod, and `division` makes the two functions of it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from numba import types
 
-from .emit import Value, copysign, function, is_number, select
+from .emit import Value, copysign, function, is_number, recorded, select
 from .power import power as float_power
 
 
@@ -54,21 +54,18 @@ def _float_division(x: Value, y: Value, rest: Value) -> tuple[Value, Value]:
     return select(zero, x / y, whole), select(zero, rest, modulus)
 
 
-def divisions(fmod: Callable[[Value, Value], Value]) -> dict[str, Any]:
-    """np.floor_divide and np.remainder on a device, given its way to C's fmod."""
+DIVISIONS = ("floor_divide", "remainder")
 
-    def divide(x: Value, y: Value) -> tuple[Value, Value]:
-        return _float_division(x, y, fmod(x, y)) if x.is_float else _integer_division(x, y)
 
-    def floor_divide(x: Value, y: Value) -> Value:
-        """np.floor_divide"""
-        return divide(x, y)[0]
+@recorded
+def division(name: str, fmod: Callable[[Value, Value], Value]) -> Any:
+    """np.floor_divide or np.remainder on a device, given its way to C's fmod."""
+    part = DIVISIONS.index(name)
 
-    def remainder(x: Value, y: Value) -> Value:
-        """np.remainder, of the sign of y"""
-        return divide(x, y)[1]
+    def body(x: Value, y: Value) -> Value:
+        return (_float_division(x, y, fmod(x, y)) if x.is_float else _integer_division(x, y))[part]
 
-    return {body.__name__: function(body.__name__, body, 2, accepts=is_number) for body in (floor_divide, remainder)}
+    return function(name, body, 2, accepts=is_number, doc=f"np.{name}")
 
 
 def _integer_power(x: Value, y: Value) -> Value:

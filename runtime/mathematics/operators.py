@@ -11,7 +11,7 @@ from llvmlite import ir
 from numba import types
 from numba.core.errors import TypingError
 
-from .emit import Value, common, function, is_number, is_scalar, leaf, square_root, wrap
+from .emit import Value, common, function, is_number, is_scalar, leaf, recorded, square_root, wrap
 from .emit import absolute as float_size
 from .emit import select as choose
 
@@ -22,6 +22,7 @@ REASSOCIATE = ("reassoc", "nsz", "contract")
 nan and infinities keep their meaning."""
 
 
+@recorded
 def _accumulator(name: str, method: str, doc: str) -> Any:
     def body(total: Value, x: Value) -> Value:
         builder = total.builder
@@ -84,6 +85,7 @@ def fma(x: Value, y: Value, z: Value) -> Value:
     return x.call("llvm.fma", y, z)
 
 
+@recorded
 def _rounding(name: str, intrinsic: str, doc: str) -> Any:
     def body(x: Value) -> Value:
         return x.call(f"llvm.{intrinsic}") if x.is_float else x
@@ -91,6 +93,7 @@ def _rounding(name: str, intrinsic: str, doc: str) -> Any:
     return function(name, body, 1, accepts=is_scalar, doc=doc)
 
 
+@recorded
 def _classification(name: str) -> Any:
     def body(x: Value) -> Value:
         if not x.is_float:

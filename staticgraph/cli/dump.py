@@ -1,191 +1,111 @@
-"""``staticgraph dump``: a folder with everything that the compiler made of a model, and a README that says what it is.
+"""``staticgraph dump``: a model as scripts that need no staticgraph, and what the compiler did with it.
 
-The folder appears under its name only when it is complete. One that exists is replaced only if it is a dump, and only
-when that was asked for; whatever stands in it then is gone.
+The work is `Executable.dump`'s; here are the options, the inputs, and what is said meanwhile.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
+from ..errors import ArgumentError
+from .inputs import inputs_of
 from .models import CommandError, Model, find_model
+from .profile import add_input_options
 
 HELP = """\
-Write what the compiler did with a model into a folder, to be read.
+Write a model into a folder: scripts that run it without staticgraph, and what the compiler did, to be read.
 
   staticgraph dump model.py:step -o dump
-  staticgraph dump model.py:step -o dump --force          once more
+  staticgraph dump model.py:step -o dump --size batch=256 --below labels=10 --force
   staticgraph dump model.py:step -o dump --device cuda    kernels for a GPU; needs neither a GPU nor a driver
+  python -I dump/main.py                                  runs it: Python with NumPy and Numba is enough
 
-The folder's README.md says what each file is: the graph as it was built and after each pass, the schedule, kernel IR
-and sources, the program with its buffers, a picture."""
+The model is called once, and its scripts are checked against that call. Inputs are made up, or taken from name_inputs
+in the file: see `staticgraph bench --help`. Variables are left as they were. The folder's README.md says what each file
+is: main.py, a script for each kernel with its data, the graph after each pass, schedule, kernel IR, a picture.
 
-MARK = "<!-- made by staticgraph dump -->"
+Exit status: 0 done, 1 it could not be carried out, 2 the command was wrong."""
+
 DEVICES = ("cpu", "cuda")
+
+QUIET = 1.0
+"""Seconds before anything is said about how far it is."""
 
 
 def add_parser(commands: Any) -> None:
     """The command's options."""
-    parser = commands.add_parser("dump", help="write what the compiler did with a model", description=HELP,
+    parser = commands.add_parser("dump", help="write a model as scripts that need no staticgraph", description=HELP,
                                  formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("model", metavar="MODEL", help="path/to/model.py:name")
     add("-o", "--output", metavar="FOLDER", required=True, help="the folder to make")
     add("--force", action="store_true", help="replace a dump that is there")
     add("--device", choices=DEVICES, default="cpu", help="what to compile for (default: cpu)")
+    add_input_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    target = Path(options.output)
-    _check_target(target, options.force)
-    model = find_model(options.model)
-    if not model.is_known:
-        raise CommandError(f"the graph of '{model.name}' is not known: it was not made by sg.compile")
-    folder = Path(tempfile.mkdtemp(prefix=f".{target.name[:40]}-", dir=target.absolute().parent))
+    from ..runtime.dump.folder import check
+
+    target, say = Path(options.output), _Progress()
     try:
-        _fill(folder, model, options)
-        _put(folder, target)
+        check(target, options.force)
+    except ArgumentError as error:
+        text = str(error).removeprefix("dump: ").replace("overwrite=True replaces", "--force replaces")
+        raise CommandError(text) from None
+    model = find_model(options.model)
+    try:
+        if options.device == "cpu":
+            _dump_executable(model, target, options, say)
+        else:
+            _dump_compiled(model, target, options, say)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        say.end()
     print(f"wrote {target}: start with {target / 'README.md'}")
     return 0
 
 
-def _check_target(target: Path, force: bool) -> None:
-    if not target.absolute().parent.is_dir():
-        raise CommandError(f"cannot write '{target}': there is no folder '{target.parent}'")
-    if not os.path.lexists(target):
-        return
-    if target.is_symlink() or not _is_dump(target):
-        raise CommandError(f"'{target}' exists and is no dump: choose another name")
-    if not force:
-        raise CommandError(f"'{target}' exists: --force replaces it")
+def _dump_executable(model: Model, target: Path, options: argparse.Namespace, say: _Progress) -> None:
+    from ..runtime.dump.write import dump_executable
+
+    say("compiling")
+    executable = model.compile()
+    inputs, _ = inputs_of(model, executable.program.inputs, dict(options.size), dict(options.below))
+    dump_executable(executable, target, tuple(inputs.values()), {}, options.force, say)
 
 
-def _is_dump(folder: Path) -> bool:
-    try:
-        return MARK in (folder / "README.md").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return False
+def _dump_compiled(model: Model, target: Path, options: argparse.Namespace, say: _Progress) -> None:
+    """For a device that need not be here: nothing is run."""
+    from ..api import Definition
+    from ..runtime.dump.write import write_dump
 
-
-def _put(folder: Path, target: Path) -> None:
-    """Give the folder its name; an older dump steps aside first, and comes back if that fails."""
-    folder.chmod(0o777 & ~_umask())
-    if not target.exists():
-        os.rename(folder, target)
-        return
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name[:40]}-", dir=target.absolute().parent))
-    os.rename(target, aside / "old")
-    try:
-        os.rename(folder, target)
-    except OSError:
-        os.rename(aside / "old", target)
-        raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _fill(folder: Path, model: Model, options: argparse.Namespace) -> None:
-    """All files. The compiler's own are those of STATICGRAPH_DUMP."""
-    from ..api import compile_only, flatten_outputs
-    from ..formatting import format_graph
-    from ..runtime.report import source
-    from ..viz.export import export
-
-    passes = folder / "passes"
-    with _compiler_writes_to(passes):
-        compilation = compile_only(model.inputs, model.outputs, updates=model.updates, device=options.device,
-                                   options=model.options)
-    program = compilation.program
+    if not model.is_known:
+        raise CommandError(f"the graph of '{model.name}' is not known: it was not made by sg.compile")
+    say("compiling")
+    settings = {name: value for name, value in model.options.items() if name != "threads"}
+    definition = Definition(tuple(model.inputs), model.outputs, model.updates, options.device, settings)
+    program = definition.compilation().program
     assert program is not None
-    kernels = folder / "kernels"
-    kernels.mkdir()
-    for path in sorted(passes.glob("k_*.py")):
-        path.rename(kernels / path.name)
-    files = {"graph.txt": format_graph([*flatten_outputs(model.outputs)[0], *model.updates.values()]),
-             "source.py": source(program), "README.md": _readme(model, compilation, options)}
-    if options.device == "cpu":
-        files["explain.txt"] = model.compile().explain(verbose=True)
-    for name, text in files.items():
-        (folder / name).write_text(text.rstrip("\n") + "\n", encoding="utf-8")
-    export(compilation, folder / "graph.svg")
-    export(compilation, folder / "graph.json")
+    write_dump(program, target, None, definition.write, options.force, say)
 
 
-@contextmanager
-def _compiler_writes_to(folder: Path) -> Iterator[None]:
-    before = os.environ.get("STATICGRAPH_DUMP")
-    os.environ["STATICGRAPH_DUMP"] = str(folder)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["STATICGRAPH_DUMP"]
-        else:
-            os.environ["STATICGRAPH_DUMP"] = before
+class _Progress:
+    """How far it is, on standard error: one line that changes if somebody watches; nothing if it is quick."""
 
+    def __init__(self) -> None:
+        self.began, self.said = time.monotonic(), ""
 
-def _readme(model: Model, compilation: Any, options: argparse.Namespace) -> str:
-    from . import version
+    def __call__(self, text: str) -> None:
+        if sys.stderr.isatty() and time.monotonic() - self.began > QUIET:
+            print(f"\r{text:<{len(self.said)}}", end="", file=sys.stderr, flush=True)
+            self.said = text
 
-    program = compilation.program
-    rows = "\n".join(f"| {each.name} | {each.nodes_before} | {each.nodes_after} | {each.seconds * 1e3:.1f} |"
-                     for each in compilation.records)
-    kernels = "\n".join(f"| `kernels/k_{kernel.key[:16]}_{kernel.name}.py` | "
-                        f"{', '.join(str(number) for number, step in enumerate(program.steps) if step.kernel == at)} | "
-                        f"{', '.join(_lines(program, at))} |" for at, kernel in enumerate(program.kernels))
-    explain = "\n| `explain.txt` | what was compiled, which buffers there are, and what memory is needed |" * (
-        options.device == "cpu")
-    return f"""{MARK}
-# {model.name}, compiled for {options.device}
-
-Made by staticgraph {version()} from `{options.model}`.
-Inputs: {len(program.inputs)}, outputs: {len(program.outputs)}, variables: {len(program.variables)}; steps:
-{len(program.steps)}, kernels: {len(program.kernels)}. Bytes of intermediate results: `{program.arena_bytes}`.
-
-| file | what it is |
-|---|---|
-| `graph.txt` | the graph as it was built, with the lines that it came from |
-| `passes/NN_name.txt` | the graph after each pass, and which rules were applied where |
-| `passes/schedule.txt` | which nodes became which kernel |
-| `passes/kernels.ir.txt` | the kernels in the compiler's own language |
-| `kernels/` | the kernels as Numba source, named by the hash of their text |
-| `source.py` | all of them in one file, each below the lines of yours that it computes |
-| `passes/program.txt` | the steps in order, the buffers and their places |
-| `graph.svg`, `graph.json` | a picture of the graph with its fused kernels, and the same as data |{explain}
-
-## Passes
-
-| pass | nodes before | after | ms |
-|---|---|---|---|
-{rows}
-
-After `fuse` these are steps, after `lower` kernels.
-
-## Kernels
-
-| file | steps | lines |
-|---|---|---|
-{kernels}
-"""
-
-
-def _lines(program: Any, kernel: int) -> list[str]:
-    """The user's lines that a kernel computes, wherever it is used."""
-    return list(dict.fromkeys(line for step in program.steps if step.kernel == kernel
-                              for line in program.notes[step.note].lines))
+    def end(self) -> None:
+        """Leave the line empty."""
+        if self.said:
+            print(f"\r{'':<{len(self.said)}}\r", end="", file=sys.stderr, flush=True)

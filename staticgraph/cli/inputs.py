@@ -12,11 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from ..runtime.dump.made_up import BELOW, SIZE, random_array
 from ..types import Dim, evaluate_size, size_symbols
 from .models import CommandError, Model, telling_failures
-
-SIZE = 64
-BELOW = 2
 
 
 def inputs_of(model: Model, specs: Sequence[Any], sizes: Mapping[str, int],
@@ -30,7 +28,7 @@ def inputs_of(model: Model, specs: Sequence[Any], sizes: Mapping[str, int],
     settled = {**_measured(specs, given), **sizes}
     known = {name: settled.get(name, SIZE) for name in sorted(symbols)}
     random = np.random.default_rng(0)
-    return {spec.name: given[spec.name] if spec.name in given else _made_up(
+    return {spec.name: given[spec.name] if spec.name in given else random_array(
         random, [evaluate_size(size, known) for size in spec.shape], np.dtype(spec.dtype),
         below.get(spec.name, BELOW)) for spec in specs}, known
 
@@ -65,9 +63,3 @@ def _measured(specs: Sequence[Any], given: Mapping[str, np.ndarray[Any, Any]]) -
     return found
 
 
-def _made_up(random: np.random.Generator, shape: list[int], dtype: np.dtype[Any], below: int) -> np.ndarray[Any, Any]:
-    if dtype.kind == "b":
-        return random.random(shape) < 0.5
-    if dtype.kind in "iu":
-        return random.integers(0, max(below, 1), shape).astype(dtype)
-    return np.asarray(random.standard_normal(shape)).astype(dtype)
