@@ -23,7 +23,7 @@ from .backend import Call, Rendered, backend_for, guarded
 from .boundaries import boundaries
 from .chains import RowSpace
 from .columns import RowKernel
-from .cost import flops_of, total
+from .cost import flops_of
 from .direct_calls import leaves_gaps, windowed_calls
 from .draft import Draft
 from .fusion import Group
@@ -239,7 +239,7 @@ class Assembler:
         pieces = [lowered] if whole else self.backend.pieces(lowered, self._scratch)
         whole_rows = len(pieces) == 1 and self.backend.extent(lowered) == lowered.extent
         rows = lowered.rows if whole_rows else None
-        flops = 0 if whole else total(nodes).flops     # what is joined has been counted in parts
+        flops = 0 if whole else flops_of(*nodes)     # what is joined has been counted in parts
         for piece in pieces:
             part = guarded(piece) if guard else piece
             kernel, listing = self._rendered(KernelIR(kernel_name(part), (part.section,), part.lanes, guard))
@@ -322,7 +322,7 @@ class Assembler:
         extent: Size = 0
         for lowered, _ in parts:
             extent = extent + self.backend.section_length(lowered.extent)
-        cost = total(member for _, nodes in parts for member in nodes).flops
+        cost = flops_of(*members)
         self.drafts.append(Draft(kernel, arguments, extent, "commit", frozenset(writes), members, 0, cost, listing))
 
     # Finishing.

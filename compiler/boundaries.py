@@ -39,13 +39,24 @@ class _Boundaries:
     def find(self) -> Iterator[Boundary]:
         writers: dict[int, list[int]] = {}
         for number, draft in enumerate(self.drafts):
-            before = dict.fromkeys(each for buffer in sorted(draft.reads) for each in writers.get(buffer, ()))
+            before = {each for buffer in draft.reads for each in writers.get(buffer, ())}
+            needs = self._needs(draft) if before else {}
             for first in sorted(before):
-                yield from self._between(first, number)
+                yield from self._between(first, number, needs)
             for buffer in draft.writes:
                 writers.setdefault(buffer, []).append(number)
 
-    def _between(self, first: int, second: int) -> Iterator[Boundary]:
+    def _needs(self, draft: Draft) -> dict[Tensor, list[Tensor]]:
+        """What a step needs of others, with its nodes that use each."""
+        own = dict.fromkeys(draft.nodes)
+        needs: dict[Tensor, list[Tensor]] = {}
+        for node in own:
+            for base in bases(self.fused, node):
+                if base not in own:
+                    needs.setdefault(base, []).append(node)
+        return needs
+
+    def _between(self, first: int, second: int, needs: Mapping[Tensor, Sequence[Tensor]]) -> Iterator[Boundary]:
         maker, user = self.drafts[first], self.drafts[second]
         both = [each for each in dict.fromkeys(user.nodes) if each in self.made[first]]
         if both and user.why:     # a copy, or the rest of what the first one began
@@ -53,20 +64,11 @@ class _Boundaries:
         elif user.stage == "commit" and maker.stage != "commit":
             for value in both:
                 yield self._boundary(first, second, value, words(Refusal(self.why_late[value]), value, None))
-        for value, node in self._edges(first, user):
-            yield self._boundary(first, second, value, self._reason(value, node))
-
-    def _edges(self, maker: int, user: Draft) -> list[tuple[Tensor, Tensor]]:
-        """Values that go from the one to the other, each with the first node that uses it."""
-        made, own = self.made[maker], frozenset(user.nodes)
-        found: dict[Tensor, Tensor] = {}
-        for node in user.nodes:
-            if node in made:     # it is copied here, not computed
-                continue
-            for base in bases(self.fused, node):
-                if base in made and base not in own:
-                    found.setdefault(base, node)
-        return list(found.items())
+        made = self.made[first]
+        for value in (each for each in needs if each in made):
+            computing = next((node for node in needs[value] if node not in made), None)     # others are copied here
+            if computing is not None:
+                yield self._boundary(first, second, value, self._reason(value, computing))
 
     def _boundary(self, first: int, second: int, value: Tensor, reason: str) -> Boundary:
         return Boundary(first, second, describe(value), str(value.location), reason, self._rows(first, second))

@@ -14,7 +14,7 @@ A composite has the operations of its expansion and the bytes of one kernel.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -36,6 +36,9 @@ WEIGHTS = {
 """Operations for one element of the ops that are not one operation. Chosen once, by the length of the polynomials for
 float64; the narrow ones are up to a third shorter."""
 
+EPILOGUES = {"": 0, "relu": 1, "gelu": 30}
+"""Operations for one element of an activation that is part of a product."""
+
 SORT_PASSES = 20
 """Comparisons for one element of a sorted row whose length is not known; otherwise the logarithm of it."""
 
@@ -54,64 +57,103 @@ def cost_of(node: Tensor) -> Cost:
     return Cost(1, flops_of(node), bytes_of(node))
 
 
-def total(nodes: Iterable[Tensor]) -> Cost:
+def total(nodes: Collection[Tensor]) -> Cost:
     """The cost of all of them together."""
-    count, flops, moved = 0, 0, 0     # type: tuple[int, Size, Size]
+    moved: Counts = {}
     for node in nodes:
-        count, flops, moved = count + 1, flops + flops_of(node), moved + bytes_of(node)
-    return Cost(count, flops, moved)
+        _count_bytes(node, moved)
+    return Cost(len(nodes), flops_of(*nodes), _sum(moved))
 
 
-def flops_of(node: Tensor) -> Size:
-    """Operations of a node, by the kind of its op."""
-    match node.op.kind:
-        case "elementwise":
-            weight = WEIGHTS.get(node.op.name, 1)
-            return _weighted(((node.shape, weight),)) if weight else 0
-        case "reduction" | "fold":
-            return _weighted(((node.inputs[0].shape, 1),))
-        case "scan":
-            return node.size * len(node.inputs)
-        case "scatter":
-            return node.inputs[-1].size
-        case "contraction":
-            return _contraction(node)
-        case "windowed":
-            return _windowed(node)
-        case "sort":
-            length = node.shape[-1]
-            return node.size * (max(1, (length - 1).bit_length()) if isinstance(length, int) else SORT_PASSES)
-        case "composite":
-            return _expanded(node.op, tuple(each.type for each in node.inputs), _Attributes(node))
-    return 0     # leaves, views and what only moves elements
+def flops_of(*nodes: Tensor) -> Size:
+    """Operations of nodes, by the kinds of their ops."""
+    counts: Counts = {}
+    more: Size = 0
+    for node in nodes:
+        if node.op.kind == "composite":
+            more = more + _expanded(node.op, tuple(each.type for each in node.inputs), _Attributes(node))
+        else:
+            _count_flops(node, counts)
+    return _sum(counts) + more
 
 
-def _contraction(node: Tensor) -> Size:
-    """A product, with its bias and activation where it has them."""
-    flops = _weighted((((*node.shape, node.inputs[0].shape[-1]), 2),))
-    after = (len(node.inputs) > 2) + {"": 0, "relu": 1, "gelu": 30}[node.attrs.get("activation", "")]
-    return flops + _weighted(((node.shape, after),)) if after else flops
+def bytes_of(node: Tensor) -> Size:
+    """Bytes that a node on its own reads and writes."""
+    moved: Counts = {}
+    _count_bytes(node, moved)
+    return _sum(moved)
 
 
-def _windowed(node: Tensor) -> Size:
+Counts = dict[Shape, int]
+"""So many times the product of the sizes, for some of them. Formulas of sizes are slow to add, so the terms that many
+nodes share are counted first."""
+
+
+def _add(counts: Counts, shape: Shape, times: int) -> None:
+    counts[shape] = counts.get(shape, 0) + times
+
+
+def _sum(counts: Counts) -> Size:
+    return _summed(tuple(counts.items())) if counts else 0
+
+
+@lru_cache(maxsize=4096)
+def _summed(counts: tuple[tuple[Shape, int], ...]) -> Size:
+    found: Size = 0
+    for shape, times in counts:
+        found = found + times * product(shape)
+    return found
+
+
+def _count_flops(node: Tensor, counts: Counts) -> None:
+    kind = node.op.kind
+    if kind == "elementwise":
+        weight = WEIGHTS.get(node.op.name, 1)
+        if weight:
+            _add(counts, node.shape, weight)
+    elif kind in ("reduction", "fold"):
+        _add(counts, node.inputs[0].shape, 1)
+    elif kind == "scan":
+        _add(counts, node.shape, len(node.inputs))
+    elif kind == "scatter":
+        _add(counts, node.inputs[-1].shape, 1)
+    elif kind == "contraction":
+        _add(counts, (*node.shape, node.inputs[0].shape[-1]), 2)
+        after = (len(node.inputs) > 2) + EPILOGUES[node.attrs.get("activation", "")]
+        if after:
+            _add(counts, node.shape, after)
+    elif kind == "sort":
+        length = node.shape[-1]
+        _add(counts, node.shape, max(1, (length - 1).bit_length()) if isinstance(length, int) else SORT_PASSES)
+    elif kind == "windowed":
+        _count_windowed(node, counts)
+    # leaves, views and what only moves elements cost nothing
+
+
+def _count_windowed(node: Tensor, counts: Counts) -> None:
     """Two operations for each element of a window; what is put back into its place adds as much as comes in."""
     if node.op.name == "direct_place":
-        return node.inputs[1].size
-    if node.op.name == "direct_conv_weights":
-        return 2 * product((*node.inputs[1].shape, node.shape[2]))
-    flops: Size = 0
-    for number in range(1, len(node.inputs)):
-        flops = flops + conv_flops(node, number)
-    return flops
+        _add(counts, node.inputs[1].shape, 1)
+    elif node.op.name == "direct_conv_weights":
+        _add(counts, (*node.inputs[1].shape, node.shape[2]), 2)
+    else:
+        for number in range(1, len(node.inputs)):
+            _add(counts, _conv_sizes(node, number), 2)
 
 
 def conv_flops(node: Tensor, number: int) -> Size:
-    """Operations with one operand of weights. Of a spread convolution each makes a part of the rows and columns."""
+    """Operations of a convolution with one operand of weights."""
+    return 2 * product(_conv_sizes(node, number))
+
+
+def _conv_sizes(node: Tensor, number: int) -> Shape:
+    """Places of the result times elements of a window. Of a spread convolution each operand makes a part of the rows
+    and columns."""
     x, w, size = node.inputs[0], node.inputs[number], node.attrs["size"]
     if node.op.name == "spread_conv":
         size = [floor_divide(each - first + (step - 1), step) for each, first, step
                 in zip(size, node.attrs["residues"][number - 1], node.attrs["stride"], strict=True)]
-    return 2 * product((x.shape[0], w.shape[0], *size, *w.shape[1:]))
+    return (x.shape[0], w.shape[0], *size, *w.shape[1:])
 
 
 class _Attributes:
@@ -135,47 +177,21 @@ def _expanded(op: Op, types: tuple[TensorType, ...], attributes: _Attributes) ->
     assert op.expand is not None
     with location.using(attributes.lines):
         inputs = [build(registry["placeholder"], (), {"shape": each.shape, "dtype": each.dtype}) for each in types]
-        inside = toposort([op.expand(*inputs, **attributes.attrs)])
-        flops: Size = 0
-        for node in inside:
-            flops = flops + flops_of(node)
-        return flops
+        return flops_of(*toposort([op.expand(*inputs, **attributes.attrs)]))
 
 
-def bytes_of(node: Tensor) -> Size:
-    """Bytes that a node on its own reads and writes."""
+def _count_bytes(node: Tensor, moved: Counts) -> None:
     kind = node.op.kind
     if kind in ("leaf", "view"):
-        return 0
-    moved = {node.shape: node.dtype.itemsize}     # of each shape so many bytes an element
-    if kind == "gather":     # as many elements of the table as come out
-        moved[node.shape] *= 2
+        return
+    _add(moved, node.shape, node.dtype.itemsize * (2 if kind == "gather" else 1))   # of a table so much is read, too
     if kind == "scatter":     # what is added to is read once more, and written
         _add(moved, node.inputs[-1].shape, 2 * node.dtype.itemsize)
     for operand in node.inputs[1:] if kind == "gather" else dict.fromkeys(node.inputs):
-        _read(operand, moved)
-    return _weighted(tuple(moved.items()))
-
-
-def _read(operand: Tensor, moved: dict[Shape, int]) -> None:
-    """Add the bytes of an operand: of what was stretched, before it was."""
-    while operand.op.name in ("broadcast_to", "reshape", "permute_dims"):
-        operand = operand.inputs[0]
-    base = operand
-    while base.op.kind == "view":
-        base = base.inputs[0]
-    if not is_inline(base) and base.op.name != "iota":
-        _add(moved, operand.shape, operand.dtype.itemsize)
-
-
-def _add(moved: dict[Shape, int], shape: Shape, nbytes: int) -> None:
-    moved[shape] = moved.get(shape, 0) + nbytes
-
-
-@lru_cache(maxsize=2048)
-def _weighted(shapes: tuple[tuple[Shape, int], ...]) -> Size:
-    """So many times the elements of each shape, added up."""
-    found: Size = 0
-    for shape, weight in shapes:
-        found = found + weight * product(shape)
-    return found
+        while operand.op.name in ("broadcast_to", "reshape", "permute_dims"):     # what was stretched, before it was
+            operand = operand.inputs[0]
+        base = operand
+        while base.op.kind == "view":
+            base = base.inputs[0]
+        if base.op.kind != "leaf" or not (base.op.name == "iota" or is_inline(base)):
+            _add(moved, operand.shape, operand.dtype.itemsize)
