@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from staticgraph.bench.figures import best_peer, judge  # noqa: E402
-from staticgraph.bench.plots import overview  # noqa: E402
 from staticgraph.cli import main as staticgraph  # noqa: E402
+from staticgraph.viz.plots import overview  # noqa: E402
 
 GALLERY = ROOT / "docs" / "gallery"
 PICTURES = (

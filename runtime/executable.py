@@ -25,7 +25,7 @@ from staticgraph.printing import emit, printed
 
 from .guards import Guards
 from .memory import Memory
-from .profile import Profile
+from .profile import CompileTime, Profile
 from .report import ORIGINS, source
 from .reports import Finding, found, reported
 from .residence import VariableStorage
@@ -89,7 +89,7 @@ class Executable(ABC):
 
     @abstractmethod
     def profile(self, /, *args: Any, **kwargs: Any) -> Profile:
-        """Call it some times with these inputs, timing each step. Variables are left as they were."""
+        """Call it some times with these inputs, noting where the time goes. Variables are left as they were."""
 
     @abstractmethod
     def explain(self, verbose: bool = False) -> str:
@@ -117,6 +117,16 @@ class Executable(ABC):
         """(kernel, where its machine code came from, milliseconds, remark) of each kernel, as `explain` tells them."""
         return [(kernel.name, ORIGINS[loaded.origin], loaded.milliseconds, loaded.reason)
                 for kernel, loaded in zip(self._program.kernels, self._kernels)]
+
+    def compile_times(self) -> tuple[CompileTime, ...]:
+        """What the passes of the compiler took, and making each kernel ready. The passes of a program that was read
+        from the cache are run for that."""
+        program = self._program
+        if not program.passes and self.definition is not None:     # it came from the cache: once more, to see them
+            program = self.definition.compilation().program
+        passes = [CompileTime("pass", each.name, each.seconds, "; ".join(each.remarks)) for each in program.passes]
+        return (*passes, *(CompileTime("kernel", name, milliseconds / 1e3, "; ".join(filter(None, (origin, reason))))
+                           for name, origin, milliseconds, reason in self.origins))
 
     def source(self) -> str:
         """The text of all kernels, each below a comment that says what it computes and for which lines of yours."""

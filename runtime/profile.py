@@ -1,92 +1,293 @@
-"""Where the time of a call goes: every step by itself, with the bytes it moves and the arithmetic it does.
+"""Where the time of a call goes: plain data, and the arithmetic from what was noted in calls.
 
-A step is run alone by the same driver, many times over with the steps before it in between, so that caches are as they
-are in a real call. Times are medians. Variables are put back as they were, so profiling has no effect on a model.
+Comes in: `Sample`s, each a real call with the moments at which its phases began and the stamps of its kernels (see
+`stamps`), and the times of calls without any of that in between. Goes out: a `Profile`.
+
+Rows add up to the time of a call. What is noted in the calls is averaged over the middle half of them by time, so rows
+still add up and what disturbs a few calls does not count.
+
+* A step lasts from the first thread's start to the last thread's end; `busy` is the time of its threads together.
+* Steps of a chain take turns for some rows at a time, in every thread. Each of their blocks is stamped, so `busy` is
+  known; the time of the chain is divided among its steps in that proportion.
+* "waiting" is what the calling thread spends with nothing left to take until all other threads are done with a step.
+* "interpreter" is what calling anything with these arguments costs, found by calling an object that does nothing.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from staticgraph.compiler.program import Program
 from staticgraph.types import evaluate_size
 
-from .driver import STEP_SLOTS
-from .memory import SLOT_BYTES, Binding
-from .report import section
+from .convert import Array
+from .cpu.peak import Peaks
+from .stamps import Scale
 
 BUDGET = 0.5
 """Seconds to spend, after the first rounds."""
 
-MINIMUM_ROUNDS, MAXIMUM_ROUNDS = 5, 200
+MINIMUM_ROUNDS, MAXIMUM_ROUNDS = 5, 2000
+
+PHASES = {
+    "arguments": "put in order, converted, checked",
+    "locks": "of variables and arena",
+    "binding": "tables, addresses, arrays for results",
+    "copies in": "inputs to the device",
+    "kernels": "the steps below",
+    "waiting": "for other threads to finish a step",
+    "driver": "between kernels, waking threads, native code",
+    "results": "arrays, copies, the structure returned",
+    "device": "copies, launches, waiting: not told apart",
+    "interpreter": "entering and leaving a Python call",
+    "not accounted": "",
+}
+"""What the time of a call is divided into."""
+
+NATIVE = "native"
+"""The phase that kernels run in."""
+
+
+class Mark(NamedTuple):
+    """A phase of one call: `name` is a key of PHASES or `NATIVE`. `entered` is what the time before the first kernel
+    counts as."""
+
+    name: str
+    start: float
+    end: float
+    entered: str = "driver"
+
+
+class Sample(NamedTuple):
+    """One call. `entries` is calls, ticks, first start and last end of each (thread, step)."""
+
+    start: float
+    end: float
+    marks: tuple[Mark, ...]
+    entries: Array
 
 
 @dataclass(frozen=True)
 class StepProfile:
-    """One step: median seconds, bytes moved and floating point operations (0 where the compiler did not say)."""
+    """One step: seconds of a call, calls of its kernel (chunks of threads, blocks of rows), seconds of all threads
+    together, bytes moved and floating point operations (0 where the compiler did not say). `touched` is the bytes of
+    its buffers, `fits` the smallest cache that holds them, `dtype` its widest float, `chain` the first step of the
+    chain that it goes with."""
 
+    number: int
     kernel: str
     title: str
     lines: tuple[str, ...]
+    stage: str
     seconds: float
+    calls: float
+    busy: float
     bytes_moved: int
     flops: int
+    touched: int = 0
+    fits: str = ""
+    dtype: str = ""
+    chain: int | None = None
+
+    @property
+    def gb_s(self) -> float:
+        return self.bytes_moved / self.seconds / 1e9 if self.seconds else 0.0
+
+    @property
+    def gflop_s(self) -> float:
+        return self.flops / self.seconds / 1e9 if self.seconds else 0.0
+
+    def against(self, peaks: Peaks | None) -> tuple[float, str]:
+        """Percent of what the machine can do, and by what: "copy" or "FMA", whichever is more. A step that fits into
+        caches may be above 100% of copying."""
+        if peaks is None or not self.seconds:
+            return 0.0, ""
+        shares = [(100 * self.gb_s / peaks.copy_gb_s, "copy")]
+        if self.dtype:
+            peak = peaks.float64_gflop_s if self.dtype == "float64" else peaks.float32_gflop_s
+            shares.append((100 * self.gflop_s / peak, "FMA"))
+        return max(shares) if max(shares)[0] else (0.0, "")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One row of the time of a call; a key of `PHASES`."""
+
+    name: str
+    seconds: float
+
+    @property
+    def what(self) -> str:
+        return PHASES[self.name]
+
+
+@dataclass(frozen=True)
+class CompileTime:
+    """A pass of the compiler, or a kernel that was made ready. `kind`: "pass" | "kernel"."""
+
+    kind: str
+    name: str
+    seconds: float
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class Event:
+    """A kernel call in the call that is shown as a trace, or a phase of it (step -1); seconds from its start."""
+
+    thread: int
+    step: int
+    name: str
+    start: float
+    seconds: float
 
 
 @dataclass(frozen=True)
 class Profile:
-    """All steps of a program, for the sizes of one call."""
+    """A call of an executable with these inputs. `seconds` is a call while it is looked at, `plain_seconds` one without
+    that, in between; `parts` add up to `seconds`."""
 
-    steps: tuple[StepProfile, ...]
+    device: str
+    threads: int
+    sizes: Mapping[str, int]
     rounds: int
+    seconds: float
+    plain_seconds: float
+    overhead: float
+    steps: tuple[StepProfile, ...]
+    parts: tuple[Part, ...]
+    compiling: tuple[CompileTime, ...]
+    account: str = ""
+    peaks: Peaks | None = None
+    events: tuple[Event, ...] = field(default=(), repr=False)
+    left_out: int = 0
+    program: Program | None = field(default=None, repr=False)
 
     @property
-    def seconds(self) -> float:
-        """The steps together."""
-        return sum(step.seconds for step in self.steps)
+    def rows(self) -> tuple[StepProfile, ...]:
+        """The steps."""
+        return self.steps
+
+    @property
+    def accounted(self) -> float:
+        """The share of a call's time that has a name."""
+        if not self.seconds:
+            return 1.0
+        return 1 - sum(part.seconds for part in self.parts if part.name in ("not accounted", "device")) / self.seconds
 
     def __str__(self) -> str:
-        total = self.seconds or 1.0
-        table = section(
-            f"{total * 1e6:.1f} us in {len(self.steps)} steps, medians of {self.rounds} rounds",
-            ("", "kernel", "us", "%", "GB/s", "GFLOP/s", "computes", "lines"),
-            ((str(number), step.kernel, f"{step.seconds * 1e6:.1f}", f"{100 * step.seconds / total:.0f}",
-              _rate(step.bytes_moved, step.seconds), _rate(step.flops, step.seconds), step.title,
-              ", ".join(step.lines)) for number, step in enumerate(self.steps)))
-        return table or "no steps"
+        from .profile_text import profile_text
+
+        return profile_text(self)
+
+    def _repr_html_(self) -> str | None:
+        return display_hook(self) if display_hook is not None else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything as plain data for a machine to read, but the trace."""
+        from .profile_text import profile_data
+
+        return profile_data(self)
+
+    def trace(self) -> dict[str, Any]:
+        """One call and the compile as a Chrome trace, which ui.perfetto.dev and chrome://tracing show."""
+        from .trace import chrome_trace
+
+        return chrome_trace(self)
 
 
-def _rate(amount: int, seconds: float) -> str:
-    return f"{amount / seconds / 1e9:.1f}" if amount and seconds else "-"
+display_hook: Callable[[Profile], str] | None = None
+"""How notebooks show a profile; set by what draws pictures."""
 
 
-def measure_steps(program: Program, binding: Binding, drive: Callable[[int, int, int], int],
-                  check: Callable[[int], None]) -> Profile:
-    """Time each step of a binding whose addresses are all filled in. `check` raises what a kernel of the step has
-    reported."""
-    places = [binding.steps + SLOT_BYTES * STEP_SLOTS * number for number in range(len(program.steps))]
-    times: list[list[float]] = [[] for _ in places]
-    clock, rounds, deadline = time.perf_counter, 0, time.perf_counter() + BUDGET
-    while rounds < MAXIMUM_ROUNDS and (rounds < MINIMUM_ROUNDS or clock() < deadline):
-        for number, place in enumerate(places):
-            start = clock()
-            drive(place, 1, binding.status)
-            times[number].append(clock() - start)
-            check(number)
-        rounds += 1
-    return Profile(rows(program, binding.sizes, times), rounds)
+def make_steps(program: Program, sizes: Mapping[str, int], seconds: Sequence[float], calls: Sequence[float],
+               busy: Sequence[float], caches: Mapping[str, int]) -> tuple[StepProfile, ...]:
+    """What is known of each step, with the times that were found."""
+    chain_of = {number: chain.first for chain in program.chains
+                for number in range(chain.first, chain.first + chain.count)}
 
-
-def rows(program: Program, sizes: Mapping[str, int], times: Sequence[Sequence[float]]) -> tuple[StepProfile, ...]:
-    """What is known of each step, from the times of each."""
     def row(number: int) -> StepProfile:
         step = program.steps[number]
         note = program.notes[step.note]
-        return StepProfile(program.kernels[step.kernel].name, note.title, note.lines, float(np.median(times[number])),
-                           evaluate_size(note.bytes_moved, sizes), evaluate_size(note.flops, sizes))
+        buffers = [program.buffers[index] for index in {*step.reads, *step.writes}]
+        touched = sum(evaluate_size(buffer.nbytes, sizes) for buffer in buffers)
+        floats = sorted(buffer.dtype for buffer in buffers if buffer.dtype.startswith("float"))
+        return StepProfile(
+            number, program.kernels[step.kernel].name, note.title, note.lines, step.stage, float(seconds[number]),
+            float(calls[number]), float(busy[number]), evaluate_size(note.bytes_moved, sizes),
+            evaluate_size(note.flops, sizes), touched,
+            next((name for name, size in caches.items() if touched <= size), "memory" if caches else ""),
+            floats[-1] if floats else "", chain_of.get(number))
 
     return tuple(row(number) for number in range(len(program.steps)))
+
+
+class Division(NamedTuple):
+    """Where the time of calls went: a number for each call, by part; and (calls, steps) of seconds, calls and busy."""
+
+    parts: dict[str, Array]
+    seconds: Array
+    calls: Array
+    busy: Array
+
+
+def divide(samples: Sequence[Sample], scale: Scale, launched: Sequence[int], interpreter: float) -> Division:
+    """The time of each call in its parts. `launched` is the first step of each launch, `interpreter` what calling an
+    object that does nothing takes."""
+    entries = np.stack([sample.entries for sample in samples])
+    ran = entries[..., 0] > 0
+    begun = np.where(ran, scale.seconds(entries[..., 2]), np.inf)
+    ended = np.where(ran, scale.seconds(entries[..., 3]), -np.inf)
+    busy = (entries[..., 1] * scale.seconds_per_tick).sum(1)
+    wall = np.array([sample.end - sample.start for sample in samples])
+    parts = {name: np.zeros(len(samples)) for name in PHASES}
+    seconds = np.zeros(busy.shape)
+    if len(launched):
+        begin = np.minimum.reduceat(begun.min(1), launched, axis=1)
+        end = np.maximum.reduceat(ended.max(1), launched, axis=1)
+        caller = np.maximum.reduceat(ended[:, 0], launched, axis=1)
+        span, within, after = _spans(begin, end, caller, np.logical_or.reduceat(ran[:, 1:].any(1), launched, axis=1))
+        parts["waiting"] = within.sum(1) + after.sum(1)
+        parts["kernels"] = span.sum(1) - within.sum(1)
+        together = np.add.reduceat(busy, launched, axis=1)
+        sizes = np.diff([*launched, busy.shape[1]])
+        share = np.divide(span, together, out=np.zeros_like(span), where=together > 0)
+        seconds = busy * np.repeat(share, sizes, axis=1)
+    first = begun.min((1, 2), initial=np.inf)
+    for number, sample in enumerate(samples):
+        for mark in sample.marks:
+            if mark.name != NATIVE:
+                parts[mark.name][number] += mark.end - mark.start
+                continue
+            entering = min(max(first[number] - mark.start, 0.0), mark.end - mark.start)
+            parts[mark.entered][number] += entering
+            inside = parts["kernels"][number] + parts["waiting"][number]
+            parts["driver"][number] += max(mark.end - mark.start - entering - inside, 0.0)
+    parts["interpreter"] = np.minimum(interpreter, wall)
+    parts["not accounted"] = np.maximum(wall - sum(parts.values()), 0.0)
+    return Division(parts, seconds, entries[..., 0].sum(1), busy)
+
+
+def _spans(begin: Array, end: Array, caller: Array, shared: Array) -> tuple[Array, Array, Array]:
+    """Of each (call, launch): how long it lasts, and how long the caller has nothing left to do: before its end, and
+    from there to the next launch, where others took part. A thread that loses its core after its last chunk has yet to
+    say that it is done. What comes after the last launch is not counted."""
+    active = np.isfinite(begin)
+    span = np.where(active, end - begin, 0.0)
+    within = np.where(active, np.clip(end - np.maximum(caller, begin), 0.0, span), 0.0)
+    following = np.minimum.accumulate(begin[:, ::-1], axis=1)[:, ::-1]     # the next one that began
+    following = np.concatenate([following[:, 1:], np.full((len(begin), 1), np.inf)], axis=1)
+    counted = active & shared & np.isfinite(following)
+    after = np.where(counted, np.clip(np.where(counted, following, 0.0) - np.where(counted, end, 0.0), 0.0, None), 0.0)
+    return span, within, after
+
+
+def middle_half(times: Array) -> Array:
+    """The positions of the calls between the quartiles by time, at least one."""
+    order = np.argsort(times, kind="stable")
+    cut = len(order) // 4
+    return order[cut: max(len(order) - cut, cut + 1)]

@@ -9,6 +9,7 @@ from staticgraph.compiler.program import Buffer, Kernel, Program, Step
 from staticgraph.types import Size
 
 from . import cache as object_cache
+from .figures import count
 from .memory import Memory
 from .words import sections, shortened
 
@@ -63,9 +64,9 @@ def explain(program: Program, kernels: Sequence[Loaded], memory: Memory, machine
     compiled = sum(kernel.origin == "compiled" for kernel in kernels)
     came = f"\nprogram: {account}" if account else ""
     parts = [
-        f"{_count(len(program.inputs), 'input')}, {_count(len(program.outputs), 'output')} and "
-        f"{_count(len(program.variables), 'variable')} on {program.device}: {_count(len(program.steps), 'step')} with "
-        f"{_count(len(kernels), 'kernel')}, {compiled} of them compiled, ready after {milliseconds:.1f} ms{came}",
+        f"{count(len(program.inputs), 'input')}, {count(len(program.outputs), 'output')} and "
+        f"{count(len(program.variables), 'variable')} on {program.device}: {count(len(program.steps), 'step')} with "
+        f"{count(len(kernels), 'kernel')}, {compiled} of them compiled, ready after {milliseconds:.1f} ms{came}",
         *sections(program, [kernel.reason for kernel in kernels], verbose),
         section("passes", ("name", "nodes", "ms", "remarks"), (
             (each.name, f"{each.nodes_before} -> {each.nodes_after}", f"{each.seconds * 1e3:.1f}",
@@ -90,10 +91,6 @@ def explain(program: Program, kernels: Sequence[Loaded], memory: Memory, machine
 def _cache_place() -> str:
     store = object_cache.current()
     return "; ".join(part for part in (str(store.folder or ""), store.remark) if part)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _step_row(program: Program, step: Step, verbose: bool) -> tuple[str, ...]:

@@ -125,18 +125,47 @@ def test_profile_is_a_table_with_lines(folder: Path, capsys: pytest.CaptureFixtu
     assert "with batch=10:" in text and "training.py:8" in text and "GFlop/s" in text
     found = json.loads(file.read_text())
     assert found["sizes"] == {"batch": 10} and found["seconds"] > 0 and len(found["steps"]) >= 3
-    assert sum(step["seconds"] for step in found["steps"]) == pytest.approx(found["seconds"])
+    parts = {part["name"]: part["seconds"] for part in found["parts"]}
+    assert sum(parts.values()) == pytest.approx(found["seconds"], rel=0.01)
+    assert sum(step["seconds"] for step in found["steps"]) == pytest.approx(parts["kernels"] + parts.get("waiting", 0),
+                                                                           rel=0.2)
     assert all(step["lines"] for step in found["steps"])
 
 
 def test_profile_against_what_the_machine_can_do(folder: Path, capsys: pytest.CaptureFixture[str],
                                                  monkeypatch: pytest.MonkeyPatch) -> None:
-    from staticgraph.cli import profile
+    from staticgraph.runtime.cpu import peak, profiled
 
-    monkeypatch.setattr(profile, "_peaks", lambda: {"copy_gb_s": 10.0, "float32_gflop_s": 1e9})
+    monkeypatch.setattr(profiled, "measured_peaks", lambda threads: peak.Peaks(threads, 10.0, 1e9, 1e9))
     assert main(["profile", f"{folder}/plain.py:root", "--json"]) == 0
     (step,) = json.loads(capsys.readouterr().out)["steps"]
     assert step["bound_by"] == "copy" and step["percent_of_peak"] == pytest.approx(10 * step["gb_s"])
+
+
+def test_profile_writes_a_page_a_trace_and_pictures(folder: Path, tmp_path: Path) -> None:
+    names = {"html": "p.html", "trace": "p.trace.json", "roofline": "r.svg", "memory": "m.svg"}
+    options = [part for name, file in names.items() for part in (f"--{name}", str(tmp_path / file))]
+    assert main(["profile", f"{folder}/training.py:step", "--seconds", "0", *options]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == set(names.values())
+    assert "training.py:step" in (tmp_path / "p.html").read_text()
+    assert json.loads((tmp_path / "p.trace.json").read_text())["traceEvents"]
+    assert all((tmp_path / name).read_text().startswith("<svg") for name in ("r.svg", "m.svg"))
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    (["--html", "p.pdf"], "the suffix for --html is .html"),
+    (["--trace", "p.trace"], "the suffix for --trace is .json"),
+    (["--memory", "nowhere/m.svg"], "there is no folder 'nowhere'"),
+    (["--seconds", "soon"], "is not a number of seconds"),
+    (["--no-peak", "--roofline", "r.svg"], "the roofline needs what the machine can do"),
+])
+def test_profile_finds_mistakes_before_it_runs_anything(options: list[str], message: str,
+                                                        capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        status = main(["profile", "nofile.py:step", *options])
+    except SystemExit as exit:
+        status = int(exit.code or 0)
+    assert status == 2 and message in capsys.readouterr().err
 
 
 def test_dump_writes_all_levels_and_says_what_they_are(folder: Path, tmp_path: Path) -> None:

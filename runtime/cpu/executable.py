@@ -18,12 +18,12 @@ import numpy as np
 
 from staticgraph.compiler.program import STATUS_SLOTS, Program
 
-from ..calling import make_call
+from ..calling import Call, make_call
 from ..convert import Array, as_input
 from ..driver import load_driver
 from ..executable import BINDINGS_KEPT, Executable, dtype_given, plan_copies
 from ..memory import SLOT_BYTES, Arena, Binding, Layout, Memory, address_of, measure
-from ..profile import Profile, measure_steps
+from ..profile import Profile
 from ..report import explain
 from ..residence import VariableStorage, come_home, resident
 from ..threads import pool, pool_of, thread_count
@@ -155,13 +155,21 @@ class CpuExecutable(Executable):
     def _with_call(self, binding: Binding, shapes: tuple[tuple[int, ...], ...]) -> Binding | None:
         """The binding with its native call; None where there can be none."""
         if binding.call is None:
-            base = address_of(binding.row)
-            arrays = (*binding.input_patches, *binding.output_patches)
-            patches = [(number, base + SLOT_BYTES * slot, offset)
-                       for number, each in enumerate(arrays) for slot, offset in each]
-            binding.call = make_call(list(zip(self._expected, shapes)), patches, len(arrays),
-                                     (binding.launches, self._launch_count, binding.status), not binding.brief)
+            binding.call = self._make_call(binding, shapes, binding.launches)
         return binding if binding.call is not None else None
+
+    def _make_call(self, binding: Binding, shapes: tuple[tuple[int, ...], ...], launches: int) -> Call | None:
+        """The native call of a binding that runs these launches."""
+        base = address_of(binding.row)
+        arrays = (*binding.input_patches, *binding.output_patches)
+        patches = [(number, base + SLOT_BYTES * slot, offset)
+                   for number, each in enumerate(arrays) for slot, offset in each]
+        return make_call(list(zip(self._expected, shapes)), patches, len(arrays),
+                         (launches, self._launch_count, binding.status), not binding.brief)
+
+    def _drive_alone(self, steps: int, count: int, status: int) -> int:
+        """Run steps without workers."""
+        return self._drive(steps, count, status, 0)
 
     def _drive_together(self, steps: int, count: int, status: int) -> int:
         """Run steps with the workers of the process, or alone where they are busy with another call."""
@@ -195,25 +203,10 @@ class CpuExecutable(Executable):
         self._raise_reported(status, binding.sizes, inputs, step)
 
     def profile(self, /, *args: Any, **kwargs: Any) -> Profile:
-        """Call it some times with these inputs, timing each step. Variables are left as they were."""
-        arrays, args = self._convert(args, kwargs)
-        with ExitStack() as stack:
-            for lock in self._locks:
-                stack.enter_context(lock)
-            if resident:
-                come_home(self._storages, [False] * len(self._storages))
-            for spec, storage in zip(self._program.variables, self._storages):
-                if spec.written:
-                    stack.callback(np.copyto, storage.array, storage.array.copy())
-            binding, results = self._prepare(arrays, args)
+        """Call it some times with these inputs, noting where the time goes. Variables are left as they were."""
+        from .profiled import profile_calls
 
-            def check(step: int) -> None:
-                if binding.row[0]:
-                    self._raise_failed(binding, step, arrays)
-
-            profile = measure_steps(self._program, binding, self._drive_together, check)
-            del results     # alive until here: kernels write to them
-            return profile
+        return profile_calls(self, args, kwargs)
 
     def record(self, args: tuple[Any, ...], kwargs: dict[str, Any], tell: Callable[[str], None]) -> Any:
         """A call step by step, see `dump.record`."""

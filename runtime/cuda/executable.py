@@ -16,6 +16,7 @@ of a lost device names the kernel and the user's lines.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, NoReturn
@@ -41,7 +42,7 @@ from .loader import load_kernel
 from .matmul import make_matmul
 from .memory import Arena, Block, Staging, Workspace, rounded
 from .prepared import GRAPHS_KEPT, Prepared
-from .profile import measure_launches
+from .profile import Phases, make_profile, measure_calls
 from .variables import Variables
 
 LIBRARIES["matmul"] = make_matmul
@@ -318,22 +319,34 @@ class CudaExecutable(Executable):
         return array
 
     def profile(self, /, *args: Any, **kwargs: Any) -> Profile:
-        """Call it some times with these inputs, timing each step by itself. Variables are left as they were."""
+        """Call it some times with these inputs, noting where the time goes. Variables are left as they were."""
         args = tuple(self._guards.order(args, kwargs))
+        clock = time.perf_counter
+
+        def call() -> tuple[Phases, Binding, Sequence[Launcher], Any]:
+            start = clock()
+            arrays = self._accept(args)
+            accepted = clock()
+            prepared = self._prepare(arrays, args)
+            self._variables.settle()
+            bound = clock()
+            results = self._run(prepared, arrays)
+            ran = clock()
+            self._pack(results)
+            return Phases(start, accepted, bound, ran, clock()), prepared.binding, prepared.launchers, (arrays, results)
+
         with ExitStack() as stack:
             for lock in self._locks:
                 stack.enter_context(lock)
             stack.enter_context(self._device)
-            arrays = self._accept(args)
-            prepared = self._prepare(arrays, args)
+            self._prepare(self._accept(args), args)
             self._variables.settle()
             stack.callback(self._stream.settle)
             for restore in self._save_variables():
                 stack.callback(restore)
-            results = self._run(prepared, arrays)
-            profile = measure_launches(self._program, prepared.binding, prepared.launchers, self._device, self._stream)
-            del results     # alive until here: kernels write to them
-            return profile
+            call()
+            phases, binding, times = measure_calls(call, self._device, self._stream)
+            return make_profile(self._program, binding.sizes, phases, times, self.compile_times(), self.account)
 
     def _save_variables(self) -> Iterator[Callable[[], None]]:
         """What puts each variable that is written back to what it was."""

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..runtime.figures import align, digits, seconds
 from .figures import OURS
-from .report import align, digits, seconds
 
 Record = dict[str, Any]
 Key = tuple[int, str, str, str]

@@ -7,6 +7,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from ..runtime.cpu.peak import caches
+
 
 def describe() -> dict[str, Any]:
     """Names and sizes, as far as the system tells."""
@@ -15,7 +17,7 @@ def describe() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "caches": _caches(),
+        "caches": caches(),
     }
 
 
@@ -29,19 +31,6 @@ def _processor() -> str:
         return facts.get("model name", "")
     widest = next((name for name in ("avx512f", "avx2", "avx") if name in facts.get("flags", "").split()), "")
     return f"{facts.get('model name', '')} (family {facts['cpu family']}, model {facts.get('model', '?')}, {widest})"
-
-
-def _caches() -> dict[str, str]:
-    """Sizes of the first core's data caches by level."""
-    found = {}
-    for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
-        try:
-            level, kind, size = ((folder / name).read_text().strip() for name in ("level", "type", "size"))
-        except OSError:
-            continue
-        if kind != "Instruction":
-            found[f"L{level}"] = size
-    return found
 
 
 def use_cores(count: int) -> list[int]:

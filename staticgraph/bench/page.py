@@ -7,21 +7,19 @@ numbers, verdicts their words.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from html import escape
 from itertools import groupby
 from typing import Any
 
+from ..runtime.figures import digits, seconds
+from ..viz.page_style import THEME_BUTTON, data_element, document
+from ..viz.plots import Point, ratio_bar, ratio_scale, roofline, time_bar
 from .figures import OURS, Verdict, best_peer, judge, verdicts
-from .page_style import SCRIPT, STYLE
-from .plots import Point, ratio_bar, ratio_scale, roofline, time_bar
-from .report import RATES, digits, machine_text, names_of, notes, rate, seconds, spread_of, texts_of
+from .report import RATES, machine_text, names_of, notes, rate, spread_of, texts_of
 
 Record = dict[str, Any]
 
-POLICY = ("default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; "
-          "form-action 'none'")
 SUITE_COLOURS = 8
 LEAST_BYTES = 1024
 """Of a case that has a place on the roofline."""
@@ -33,11 +31,8 @@ def page(record: Record) -> str:
     body = "\n".join([
         *_head(record), *_controls(record), *_summary(record, judged),
         *(text for number, run in enumerate(record["runs"]) for text in _run(run, number)),
-        *_compiles(record["compile"]), *_missed(judged), *_notes(record), _data(record)])
-    return (f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>staticgraph bench</title>\n'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
-            f"<style>{STYLE}</style>\n</head>\n<body>\n{body}\n<script>{SCRIPT}</script>\n</body>\n</html>\n")
+        *_compiles(record["compile"]), *_missed(judged), *_notes(record), data_element(record)])
+    return document("staticgraph bench", body, SCRIPT)
 
 
 def _head(record: Record) -> Iterator[str]:
@@ -62,7 +57,7 @@ def _controls(record: Record) -> Iterator[str]:
     yield '<label>find <input id="find" type="search" placeholder="softmax"></label>'
     yield from (f'<label><input type="checkbox" checked data-peer="{escape(name)}"> {escape(name)}</label>'
                 for name in _peers(record))
-    yield '<button id="theme" type="button">dark colours</button></nav>'
+    yield f"{THEME_BUTTON}</nav>"
 
 
 def _threads(run: Record) -> str:
@@ -228,6 +223,17 @@ def _notes(record: Record) -> Iterator[str]:
         yield f"<section><h2>Notes</h2><ul>{items}</ul></section>"
 
 
-def _data(record: Record) -> str:
-    """The record, for whoever wants to read it back; `<` is written so that no text of it can end the element."""
-    return f'<script type="application/json" id="record">{json.dumps(record).replace("<", chr(92) + "u003c")}</script>'
+SCRIPT = """
+const find = document.getElementById("find"), run = document.getElementById("run");
+function show() {
+  const text = find.value.trim().toLowerCase();
+  const off = new Set(all("input[data-peer]").filter((box) => !box.checked).map((box) => box.dataset.peer));
+  all("section[data-run]").forEach((each) => { each.hidden = run !== null && each.dataset.run !== run.value; });
+  all("[data-of]").forEach((each) => { each.hidden = off.has(each.dataset.of); });
+  all("[data-case]").forEach((each) => { each.hidden = text !== "" && !each.dataset.case.includes(text); });
+  all("[data-suite]").forEach((each) => { each.hidden = !each.querySelector("[data-case]:not([hidden])"); });
+}
+[find, run, ...all("input[data-peer]")].forEach((each) => { if (each) each.addEventListener("input", show); });
+show();
+"""
+"""Which runs, peers and cases are shown."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
+from ..runtime.figures import align, digits, seconds
 from .figures import OURS, Verdict, judge, verdicts
 from .peers import NO_FORM
 
@@ -33,27 +34,6 @@ def report(record: Record, *, times: bool = False) -> str:
     if remarks:
         parts.append("notes\n" + "\n".join(f"  {remark}" for remark in remarks))
     return "\n\n".join(parts) + "\n"
-
-
-def align(rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:
-    """Rows in columns: the first ones to the left, the others to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  " + "  ".join(
-        cell.ljust(width) if column < text_columns else cell.rjust(width)
-        for column, (cell, width) in enumerate(zip(row, widths))).rstrip() for row in rows)
-
-
-def seconds(value: float) -> str:
-    """A time with three digits."""
-    for factor, unit in ((1e9, "ns"), (1e6, "µs"), (1e3, "ms")):
-        if value * factor < 999.5:
-            return f"{digits(value * factor)} {unit}"
-    return f"{digits(value)} s"
-
-
-def digits(value: float) -> str:
-    """About three digits, no exponent."""
-    return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
 
 
 def names_of(run: Record) -> list[str]:

@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from ..cli.profile import named_number
+from ..runtime.figures import align
 from .children import environment, run_module
 from .compare import comparison
 from .compile_times import measure
 from .contest import CLOCKS
 from .figures import OURS
 from .peers import Peer, find_peers, missing_reason, version_of
-from .report import align, report
+from .report import report
 from .suites import COMPILE, COMPILED, NAMES, SUITES, case_named, chosen
 from .worker import Plan
 

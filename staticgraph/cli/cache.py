@@ -65,8 +65,8 @@ def _clear(options: argparse.Namespace) -> int:
 
 def _explain(options: argparse.Namespace) -> int:
     """Load the model as a new process does, and tell where each part came from."""
-    from ..bench.report import align
     from ..runtime import cache
+    from ..runtime.figures import align
 
     executable = find_model(options.model).compile()
     kernels = executable.origins

@@ -4,37 +4,61 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+import shutil
 from pathlib import Path
 from typing import Any
 
 from .inputs import inputs_of
-from .models import find_model
+from .models import CommandError, find_model
 
 HELP = """\
-Call a model some times, timing each of its steps, and say how near each is to what this machine can do.
+Call a model some times and say where the time of a call goes: in which of its steps, for which lines, how near each is
+to what this machine can do, and in what else.
 
   staticgraph profile model.py:step
   staticgraph profile model.py:step --size batch=256 --below labels=10
-  staticgraph profile model.py:loss --json profile.json
+  staticgraph profile model.py:step --html profile.html --trace step.trace.json
 
 MODEL is path/to/model.py:name, as of `staticgraph graph`. Inputs are made up, or taken from name_inputs in the file:
-see `staticgraph bench --help`. Variables are left as they were. One thread runs each step.
+see `staticgraph bench --help`. Variables are left as they were.
 
-`% peak` is the share of the copy bandwidth or of the multiply-adds that were measured, whichever is more; `by` says
-which. A step that fits into caches can be above 100% of the copy bandwidth."""
+Calls are real ones. Every second one is looked at: each kernel is timed in each thread, and each stage of the call. The
+calls in between say what looking costs. `% peak` is the share of the copy bandwidth or of the multiply-adds (of the
+step's own float type) that were measured, whichever is more. A step whose arrays fit into a cache, named under `fits`,
+can be above 100% of the copy bandwidth.
+
+--html is one page with the table, the roofline, the plan of memory and the kernels; --trace is for ui.perfetto.dev."""
+
+FILES = {"html": (".html", "everything as one page"), "trace": (".json", "one call and the compile, as a Chrome trace"),
+         "roofline": (".svg", "the roofline as a picture"), "memory": (".svg", "the plan of memory as a picture")}
+"""Options that name a file: its suffix, and what is in it."""
+
+NARROWEST, WIDEST = 80, 160
 
 
 def add_parser(commands: Any) -> None:
     """The command's options."""
-    parser = commands.add_parser("profile", help="time each step of a model", description=HELP,
+    parser = commands.add_parser("profile", help="where the time of a model's call goes", description=HELP,
                                  formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("model", metavar="MODEL", help="path/to/model.py:name")
     add_input_options(parser)
-    add("--no-peak", action="store_true", help="do not measure the machine first (two seconds)")
+    add("--seconds", type=_positive, metavar="S", help="how long to go on calling (half a second, and five calls)")
+    add("--no-peak", action="store_true", help="do not measure the machine first (half a second)")
     add("--json", nargs="?", const="-", metavar="FILE", help="everything as JSON, into FILE or instead of text")
+    for name, (suffix, what) in FILES.items():
+        add(f"--{name}", metavar="FILE", help=f"{what} ({suffix})")
     parser.set_defaults(run=run)
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e6:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of seconds")
+    return value
 
 
 def add_input_options(parser: argparse.ArgumentParser) -> None:
@@ -54,56 +78,60 @@ def named_number(text: str) -> tuple[str, int]:
 
 
 def run(options: argparse.Namespace) -> int:
+    if options.roofline and options.no_peak:
+        raise CommandError("the roofline needs what the machine can do: --roofline goes without --no-peak")
+    files = {name: _target(name, getattr(options, name)) for name in FILES if getattr(options, name) is not None}
     model = find_model(options.model)
     executable = model.compile()
     inputs, sizes = inputs_of(model, executable.program.inputs, dict(options.size), dict(options.below))
-    profile = executable.profile(*inputs.values())
-    peaks = {} if options.no_peak or executable.program.device != "cpu" else _peaks()
-    found = {"kind": "profile", "model": options.model, "sizes": sizes, "rounds": profile.rounds,
-             "seconds": profile.seconds, "peaks": peaks, "steps": [_step(step, peaks) for step in profile.steps]}
+    profile = _profile(executable, tuple(inputs.values()), options)
     if options.json != "-":
-        print(_text(found, sum(array.nbytes for array in inputs.values())), end="")
-    write_json(options.json, found)
+        nbytes = sum(array.nbytes for array in inputs.values())
+        print(_text(options.model, sizes, nbytes, profile))
+    write_json(options.json, {**profile.to_json(), "model": options.model, "sizes": sizes})
+    _write(files, options.model, executable, profile)
     return 0
 
 
-def _peaks() -> dict[str, Any]:
-    from ..bench.peak import peaks
-
-    return peaks(1, "wall")
-
-
-def _step(step: Any, peaks: Mapping[str, float]) -> dict[str, Any]:
-    """One step as plain data. Rates of what the compiler did not count are 0."""
-    moved, done = step.bytes_moved / step.seconds / 1e9, step.flops / step.seconds / 1e9
-    found = {"kernel": step.kernel, "computes": step.title, "lines": list(step.lines), "seconds": step.seconds,
-             "bytes": step.bytes_moved, "flops": step.flops, "gb_s": moved, "gflop_s": done}
-    if peaks:
-        # The element type is not said: multiply-adds of float32 are what a step is measured by.
-        shares = {"copy": 100 * moved / peaks["copy_gb_s"], "FMA": 100 * done / peaks["float32_gflop_s"]}
-        best = max(shares, key=lambda name: shares[name])
-        found |= {"percent_of_peak": shares[best], "bound_by": best}
-    return found
+def _target(name: str, place: str) -> Path:
+    """The file of an option, if it can be written: that is found out before anything takes time."""
+    suffix, target = FILES[name][0], Path(place)
+    if target.suffix.lower() != suffix:
+        raise CommandError(f"cannot write '{target}': the suffix for --{name} is {suffix}")
+    if not target.absolute().parent.is_dir():
+        raise CommandError(f"cannot write '{target}': there is no folder '{target.parent}'")
+    return target
 
 
-def _text(found: Mapping[str, Any], nbytes: int) -> str:
-    from ..bench.report import align, digits, seconds
+def _profile(executable: Any, inputs: tuple[Any, ...], options: argparse.Namespace) -> Any:
+    if executable.program.device != "cpu":
+        return executable.profile(*inputs)
+    from ..runtime.cpu.profiled import profile_calls
 
-    sizes = ", ".join(f"{name}={size}" for name, size in found["sizes"].items())
-    lines = [f"{found['model']}{f' with {sizes}' if sizes else ''}: {seconds(found['seconds'])} in "
-             f"{len(found['steps'])} steps, medians of {found['rounds']} rounds; {nbytes:,} bytes of inputs"]
-    if found["peaks"]:
-        lines.append(f"this machine copies {found['peaks']['copy_gb_s']:.1f} GB/s and multiplies and adds "
-                     f"{found['peaks']['float32_gflop_s']:.0f} GFlop/s in float32, with one thread")
-    rows = [["", "kernel", "time", "%", "bytes", "GB/s", "GFlop/s", "% peak", "by", "lines"]]
-    total = found["seconds"] or 1.0
-    for number, step in enumerate(found["steps"]):
-        rows.append([
-            str(number), step["kernel"], seconds(step["seconds"]), f"{100 * step['seconds'] / total:.0f}",
-            f"{step['bytes']:,}", *(digits(step[name]) if step[name] else "-" for name in ("gb_s", "gflop_s")),
-            f"{step['percent_of_peak']:.0f}" if found["peaks"] else "-", step.get("bound_by", "-"),
-            ", ".join(step["lines"])])
-    return "\n".join([*lines, "", align(rows, 2)]) + "\n"
+    return profile_calls(executable, inputs, {}, options.seconds, peaks=not options.no_peak)
+
+
+def _text(model: str, sizes: dict[str, int], nbytes: int, profile: Any) -> str:
+    from ..runtime.profile_text import profile_text
+
+    given = f" with {', '.join(f'{name}={size}' for name, size in sizes.items())}" if sizes else ""
+    width = max(NARROWEST, min(shutil.get_terminal_size((NARROWEST + 20, 24)).columns, WIDEST))
+    return f"{model}{given}: {nbytes:,} bytes of inputs\n{profile_text(profile, width)}"
+
+
+def _write(files: dict[str, Path], model: str, executable: Any, profile: Any) -> None:
+    from ..viz.export import write_whole
+    from ..viz.memory import export_memory
+    from ..viz.profile import profile_page, roofline_picture
+
+    if "html" in files:
+        write_whole(files["html"], profile_page(profile, model))
+    if "trace" in files:
+        write_whole(files["trace"], json.dumps(profile.trace()) + "\n")
+    if "roofline" in files:
+        write_whole(files["roofline"], roofline_picture(profile))
+    if "memory" in files:
+        export_memory(executable, files["memory"])
 
 
 def write_json(place: str | None, found: object) -> None:

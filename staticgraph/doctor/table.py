@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..bench.report import align
+from ..runtime.figures import align
 from .contest import LEVEL_WITH, OURS
 
 Record = Mapping[str, Any]

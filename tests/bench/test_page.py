@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from staticgraph.bench.page import page
-from staticgraph.bench.plots import Point, overview, ratio_bar, ratio_place, roofline, time_bar
+from staticgraph.viz.plots import Point, overview, ratio_bar, ratio_place, roofline, time_bar
 
 from .records import COMPILE, RECORD, RUN, TIMING, changed
 

@@ -5,13 +5,14 @@ import ctypes
 import numpy as np
 import pytest
 
-from staticgraph.bench.peak import ACCUMULATORS, _loop_of_multiply_adds, peaks
+from staticgraph.bench.peak import peaks
+from staticgraph.runtime.cpu.peak import ACCUMULATORS, loop_of_multiply_adds
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_loop_multiplies_and_adds_in_every_accumulator(dtype: str) -> None:
     """a = a * x + x three times from 0: x + x**2 + x**3 in each accumulator, whose sum is stored with 2x added."""
-    engine, address, lanes = _loop_of_multiply_adds(dtype)
+    engine, address, lanes = loop_of_multiply_adds(dtype)
     place = np.linspace(-1, 1, lanes).astype(dtype)
     x = place.copy()
     ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_void_p)(address)(3, place.ctypes.data)

@@ -4,7 +4,8 @@ import pytest
 
 from staticgraph.bench.figures import best_peer, verdicts
 from staticgraph.bench.peers import NO_FORM
-from staticgraph.bench.report import digits, report, seconds
+from staticgraph.bench.report import report
+from staticgraph.runtime.figures import digits, seconds
 
 from .records import COMPILE, RECORD, RUN, TIMING, changed
 

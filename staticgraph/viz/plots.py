@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from .report import digits, seconds
+from ..runtime.figures import digits, seconds
 
 LEAST_RATIO, MOST_RATIO = 0.25, 64.0
 BAR_HEIGHT = 18
@@ -64,12 +64,15 @@ def time_bar(value: float, most: float, kind: str, title: str) -> str:
 
 @dataclass(frozen=True)
 class Point:
-    """A case on the roofline: operations for each byte, and GFlop/s."""
+    """A mark on the roofline: operations for each byte, and GFlop/s. `suite` is the number of its colour; a label
+    stands beside it."""
 
     name: str
     intensity: float
     gflop_s: float
     suite: int
+    radius: float = 5.0
+    label: str = ""
 
 
 WIDTH, HEIGHT = 640, 380
@@ -77,7 +80,7 @@ LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 44
 DECADES = (-2.0, 3.0)     # of operations a byte
 
 
-def roofline(points: Sequence[Point], copy_gb_s: float, fma_gflop_s: float) -> str:
+def roofline(points: Sequence[Point], copy_gb_s: float, fma_gflop_s: float, name: str = "Roofline of all cases") -> str:
     """Points below two roofs: what memory can feed, and what the arithmetic can do. Empty without points."""
     points = [point for point in points if point.intensity > 0 and point.gflop_s > 0]
     if not points or copy_gb_s <= 0 or fma_gflop_s <= 0:
@@ -98,11 +101,22 @@ def roofline(points: Sequence[Point], copy_gb_s: float, fma_gflop_s: float) -> s
     roof = (f'<polyline class="roof" points="{x(start):.1f},{y(start * copy_gb_s):.1f} {x(ridge):.1f},'
             f'{y(fma_gflop_s):.1f} {x(10 ** DECADES[1]):.1f},{y(fma_gflop_s):.1f}"/>')
     marks = "".join(
-        f'<circle class="suite{point.suite}" cx="{x(point.intensity):.1f}" cy="{y(point.gflop_s):.1f}" r="5"><title>'
+        f'<circle class="suite{point.suite}" cx="{x(point.intensity):.1f}" cy="{y(point.gflop_s):.1f}" '
+        f'r="{point.radius:g}"><title>'
         f"{escape(point.name)}: {digits(point.gflop_s)} GFlop/s, {digits(point.intensity)} operations a byte</title>"
         "</circle>" for point in points)
-    return (f'<svg class="roofline" role="img" aria-label="Roofline of all cases" viewBox="0 0 {WIDTH} {HEIGHT}">'
+    marks += "".join(_point_label(point, x(point.intensity), y(point.gflop_s)) for point in points)
+    return (f'<svg class="roofline" role="img" aria-label="{escape(name)}" viewBox="0 0 {WIDTH} {HEIGHT}">'
             f"{_grid(x, y, bottom, top)}{roof}{marks}</svg>")
+
+
+def _point_label(point: Point, x: float, y: float) -> str:
+    """On the side where there is room."""
+    if not point.label:
+        return ""
+    left = x > WIDTH * 0.6
+    return (f'<text class="beside" x="{x + (-1 if left else 1) * (point.radius + 4):.1f}" y="{y + 4:.1f}" '
+            f'text-anchor="{"end" if left else "start"}">{escape(point.label)}</text>')
 
 
 def _grid(x: object, y: object, bottom: float, top: float) -> str:
