@@ -61,7 +61,7 @@ table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabula
 th, td { text-align: right; padding: .25rem .5rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 th[data-sort] { cursor: pointer; text-decoration: underline dotted; }
-details { margin: .5rem 0; } summary { cursor: pointer; min-height: 1.8rem; }
+details { margin: .5rem 0; } summary { cursor: pointer; min-height: 1.8rem; overflow-wrap: anywhere; }
 td.words, th.words { text-align: left; } .none { fill: var(--line); }
 svg.parts { border-radius: 4px; overflow: hidden; }
 td.chained { border-left: 3px solid var(--s3); } td.prose { text-align: left; white-space: normal; min-width: 9rem; }
