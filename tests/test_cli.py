@@ -97,6 +97,12 @@ def test_loading_leaves_no_trace(tmp_path: Path) -> None:
     assert sys.path == before and set(sys.modules) == modules
 
 
+def test_what_differs_between_two_models(model: str, tmp_path: Path) -> None:
+    path = tmp_path / "diff.html"
+    assert main(["graph", f"{model}:loss", "--diff", f"{model}:step", "-o", str(path), "--theme", "dark"]) == 0
+    assert f"{Path(model).name}:loss" in path.read_text(encoding="utf-8").split("<title>")[1].split("</title>")[0]
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
     (["{folder}/none.py:loss", "-o", "a.svg"], "there is no file '{folder}/none.py'"),
     (["{model}:zebra", "-o", "a.svg"], "small_model has no 'zebra'; what can be named: loss, pair, step, updates, w"),
@@ -107,6 +113,8 @@ def test_loading_leaves_no_trace(tmp_path: Path) -> None:
     (["{model}:loss", "-o", "{folder}/none/a.svg"], "there is no folder"),
     (["{model}:loss", "-o", "a.svg", "--stage", "final"], "invalid choice: 'final'"),
     (["{model}:loss"], "required: -o"),
+    (["{model}:loss", "--diff", "{model}:step", "-o", "a.svg"], "cannot write 'a.svg': --diff makes an .html"),
+    (["{model}:loss", "--diff", "{model}:zebra", "-o", "a.html"], "small_model has no 'zebra'"),
 ])
 def test_mistakes_in_the_command(arguments: list[str], message: str, model: str, tmp_path: Path,
                                  capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,10 +18,11 @@ HELP = f"""\
 Draw what a Python file builds, and what the compiler makes of it.
 
   staticgraph graph model.py:loss -o loss.svg                 a picture, with the fused kernels
-  staticgraph graph model.py:step -o step.html                a page to explore: all stages, kernels, history, memory
+  staticgraph graph model.py:step -o step.html                a page to explore: stages, kernels, history
   staticgraph graph model.py:loss -o built.svg --stage tensor the graph as it was built
   staticgraph graph model.py:step -o step.svg -o step.json    several files at once
   staticgraph graph model.py:step -o run.svg --stage program  steps, buffers and how long they live
+  staticgraph graph a.py:step --diff b.py:step -o diff.html what differs between the two
   staticgraph graph model.py:step -o -                        a table in the terminal
 
 MODEL is path/to/model.py:name. The file is run as if imported, so what stands below
@@ -47,6 +48,7 @@ def add_parser(commands: Any) -> None:
         help="the format of -o - (default: txt)")
     add("--theme", choices=("auto", "light", "dark"), default="auto",
         help="colours of pictures (default: auto, which follows the reader's setting)")
+    add("--diff", metavar="MODEL", help="what differs between the two models; FILE is an .html")
     parser.set_defaults(run=run)
 
 
@@ -55,9 +57,15 @@ def run(options: argparse.Namespace) -> int:
         _check(output)
     if options.format and "-" not in options.output:
         raise CommandError("--format is the format of -o -; of a file, its suffix is")
-    from ..viz import export
+    from ..viz import export, export_diff
     from ..viz.export import rendered
 
+    if options.diff:
+        _check_diff(options)
+        both = _subject(options.model), _subject(options.diff)
+        for output in options.output:
+            export_diff(*both, output, names=(options.model, options.diff), theme=options.theme)
+        return 0
     subject = _subject(options.model)
     for output in options.output:
         if output == "-":
@@ -78,6 +86,12 @@ def _check(output: str) -> None:
         raise CommandError(f"cannot write '{path}': its suffix is not one of {', '.join(SUFFIXES)}")
     if not path.absolute().parent.is_dir():
         raise CommandError(f"cannot write '{path}': there is no folder '{path.parent}'")
+
+
+def _check_diff(options: argparse.Namespace) -> None:
+    for output in options.output:
+        if Path(output).suffix.lower() != ".html":
+            raise CommandError(f"cannot write '{output}': --diff makes an .html")
 
 
 def _subject(text: str) -> Any:

@@ -8,6 +8,7 @@
     notebook.py  what notebooks show
     page/       the explorer, which shows all of it on one page of HTML
     rewrites.py  what the passes did, as data
+    difference.py  two compiles against each other, as data
     memory_plan.py memory.py   which buffer lies where in the arena and when, as data and as a picture
     profile.py plots.py page_style.py   profiles as a page, with what pages of numbers share
 """
@@ -15,11 +16,13 @@
 from __future__ import annotations
 
 from .data import to_networkx
-from .export import export, to_dot, to_graphml, to_html, to_json, to_mermaid, to_png, to_svg, to_text
+from .difference import diff
+from .export import export, export_diff, to_dot, to_graphml, to_html, to_json, to_mermaid, to_png, to_svg, to_text
 from .memory import export_memory, memory_plan, render_memory_svg
 from .notebook import graph, notebook_html
 from .profile import export_profile
 from .rewrites import history
 
-__all__ = ["export", "export_memory", "export_profile", "graph", "history", "memory_plan", "render_memory_svg",
-           "to_dot", "to_graphml", "to_html", "to_json", "to_mermaid", "to_networkx", "to_png", "to_svg", "to_text"]
+__all__ = ["diff", "export", "export_diff", "export_memory", "export_profile", "graph", "history", "memory_plan",
+           "render_memory_svg", "to_dot", "to_graphml", "to_html", "to_json", "to_mermaid", "to_networkx", "to_png",
+           "to_svg", "to_text"]

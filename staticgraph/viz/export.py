@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,9 +113,32 @@ def rendered(obj: Any, suffix: str, stage: str | None, theme: str, what: str) ->
     """The content of a file with this suffix; `what` begins the message where there is no such format."""
     if suffix not in FORMATS:
         raise ArgumentError(f"cannot {what} is not one of {', '.join(FORMATS)}")
+    _check_theme(theme)
+    return FORMATS[suffix](obj, stage, theme)
+
+
+def export_diff(a: Any, b: Any, path: str | os.PathLike[str], *, names: Sequence[str] = ("first", "second"),
+                theme: str = "auto") -> None:
+    """Write what differs between two compiles to `path`, which ends in .html: both graphs as one, with what came, went
+    and changed; the kernels line by line; passes, options and memory. `diff` is the same as data.
+
+    a, b: executables, compilations, or tensors (one, or a list, tuple or dict of them), which are compiled for this.
+    names: what the page calls them. theme: as of `export`.
+
+    >>> sg.viz.export_diff(sg.compile(x, y), sg.compile(x, y, options={"stabilise": False}), "diff.html")
+    """
+    target = Path(path)
+    if target.suffix.lower() != ".html":
+        raise ArgumentError(f"cannot export to '{target.name}': what differs is shown by an .html")
+    _check_theme(theme)
+    from .page import render_comparison
+
+    write_whole(target, render_comparison(a, b, names=names, theme=theme))
+
+
+def _check_theme(theme: str) -> None:
     if theme not in THEMES:
         raise ArgumentError(f"there is no theme '{theme}'; themes are {', '.join(THEMES)}")
-    return FORMATS[suffix](obj, stage, theme)
 
 
 def write_whole(target: Path, content: str | bytes) -> None:

@@ -1,14 +1,12 @@
-"""The explorer as a file: whole, well-formed, small, the same in every process, and safe whatever things are called."""
+"""The explorer as a file: whole, well-formed, small, and safe whatever things are called. That it is the same in every
+process stands with the other formats (test_export)."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import json
-import os
 import re
-import subprocess
-import sys
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
@@ -154,21 +152,3 @@ def test_a_thousand_nodes_are_below_two_megabytes() -> None:
     page = sg.viz.to_html(residual(170))
     _, data = read(page)
     assert len(data["stages"][0]["nodes"]) > 1000 and len(page.encode()) < 2_000_000
-
-
-SCRIPT = """
-import sys
-import staticgraph as sg
-from tests.viz.graphs import compiled
-sg.viz.export(compiled(), sys.argv[1])
-"""
-
-
-def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
-    pages = []
-    for seed in ("1", "2"):
-        path = tmp_path / f"{seed}.html"
-        subprocess.run([sys.executable, "-c", SCRIPT, str(path)], cwd=ROOT, check=True, capture_output=True,
-                       env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)})
-        pages.append(path.read_bytes())
-    assert pages[0] == pages[1]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import staticgraph as sg
+from staticgraph.api import compile_only
 from tests.browser import PHONE, chromium, opened
 from tests.viz.graphs import HOSTILE, compiled, residual, training
 
@@ -227,3 +228,18 @@ def test_names_of_all_kinds_are_only_text(browser: Any, tmp_path: Path) -> None:
         tab.locator(".tabs a", has_text="fused").click()
         tab.locator(".frame .mark.input").first.click()
         assert "<script>alert('x')</script>" in tab.inner_text(".details")
+
+
+def test_two_compiles_against_each_other(browser: Any, tmp_path: Path) -> None:
+    inputs, loss, updates = training()
+    path = tmp_path / "diff.html"
+    first, second = (compile_only(inputs, each, updates=updates) for each in (loss, sg.exp(loss)))
+    sg.viz.export_diff(first, second, path)
+    with opened(browser, path) as tab:
+        assert "rules" in tab.inner_text(".report") and tab.locator("tr.differs").first.is_visible()
+        tab.locator(".tabs a", has_text="tensor").click()
+        tab.click("#next-change")
+        assert title(tab).endswith("exp") and "added" in tab.inner_text(".details .chips")
+        assert count(tab, ".frame .mark.added") >= 1 and count(tab, ".frame .mark.same") > 10
+        tab.locator(".tabs a", has_text="kernels").click()
+        assert count(tab, ".compared .plus") >= 1

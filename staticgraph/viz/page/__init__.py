@@ -11,6 +11,6 @@ of what is expanded and collapsed in the page are made there by dagre, whose lic
 
 from __future__ import annotations
 
-from .document import render_page
+from .document import render_comparison, render_page
 
-__all__ = ["render_page"]
+__all__ = ["render_comparison", "render_page"]

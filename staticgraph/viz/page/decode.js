@@ -26,13 +26,15 @@
   }
 
   function readStage(data, read, columns) {
-    const nodes = data.nodes.map((values, id) => ({ id, users: [], results: [], ...read.row(columns.node, values) }));
+    const nodes = data.nodes.map((values, id) => ({ id, users: [], results: [], status: data.status ? data.status[id] : '',
+      ...read.row(columns.node, values) }));
     for (const node of nodes) {
       for (const input of new Set(node.inputs)) nodes[input].users.push(node.id);
     }
     for (const [name, node] of data.outputs) nodes[node].results.push(`output ${name}`);
     for (const [variable, node] of data.updates) nodes[node].results.push(`new value of ${nodes[variable].name || 'variable'}`);
-    return { name: data.name, what: data.what, nodes, kernels: data.kernels, ...readPicture(data, read, columns) };
+    return { name: data.name, what: data.what, nodes, kernels: data.kernels, status: data.status || null,
+      was: data.was || {}, ...readPicture(data, read, columns) };
   }
 
   /** The picture of a stage, with its nodes as the history numbers them. */

@@ -6,6 +6,8 @@
 {
   const { element } = sgpage.dom;
 
+  const RESULTS = 20;
+
   const link = (href, text, kind = '') => element('a', { href, text, class: kind });
 
   /** A titled list; nothing where it has no entries. */
@@ -68,7 +70,7 @@
           ['kernels', program && program.kernels.length], ['device', program && program.device],
           ['arena', program && `${program.arena} bytes`]]),
         subject.remarks.map((text) => element('p', { class: 'remark', text })),
-        section('results', stage.nodes.filter((node) => node.results.length).slice(0, 40).map((node) => [
+        section('results', stage.nodes.filter((node) => node.results.length).slice(0, RESULTS).map((node) => [
           link(`#${stage.name}/${node.id}`, node.results.join(', ')), element('span', { class: 'type', text: ` ${node.type}` })])),
         section('most frequent operations', most.map(([op, count]) => [`${count} × ${op}`])),
         program && (stage.name === 'fused' || stage.name === 'program') ? this.stepLinks('kernel calls', program.steps.map((step) => step.id), stage.name) : null,
@@ -77,10 +79,10 @@
 
     node(stage, node) {
       const { program } = this.subject;
-      const chips = [node.part, ...node.results].filter(Boolean).map((text) => element('span', { class: `chip ${text}`, text }));
+      const chips = [node.part, node.status, ...node.results].filter(Boolean).map((text) => element('span', { class: `chip ${text}`, text }));
       this.show(element('h2', { text: describe(node) }), chips.length ? element('p', { class: 'chips' }, chips) : null,
         element('p', { class: 'type', text: node.type }),
-        facts([['name', node.name], ['scope', node.scope], ['kind', node.kind], ['attributes', node.detail],
+        facts([['name', node.name], ['scope', node.scope], ['kind', node.kind], ['attributes', node.detail], ['was', stage.was[node.id] || ''],
           ...this.cost(node.flops, node.bytes)]),
         this.lines(node.lines), this.nodeLinks('inputs', stage, node.inputs), this.nodeLinks('users', stage, node.users),
         this.nodeLinks(node.part === 'backward' ? 'is the gradient side of' : 'gradient partners', stage, node.partners),

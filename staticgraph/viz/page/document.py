@@ -10,14 +10,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from html import escape
 from importlib import resources
 from typing import Any
 
+from ..difference import difference
 from ..palette import COLOURS
-from .gather import find_subject, memory_figure, subject_data
+from ..subject import find_subject
+from .compare import comparison_data
+from .gather import memory_figure, subject_data
 
 SCRIPTS = ("dagre.min.js", "dom.js", "decode.js", "python.js", "groups.js", "place.js", "camera.js", "draw.js",
            "minimap.js", "details.js", "search.js", "graph.js", "history.js", "memory.js", "diff.js", "main.js")
@@ -33,6 +36,13 @@ def render_page(obj: Any, stage: str | None = None, *, title: str = "", theme: s
     shown = [each["name"] for each in data["stages"]]
     start = stage or next(name for name in ("fused", "tensor") if name in shown)
     return document({"kind": "graph", "title": title, "theme": theme, "start": start, **data}, memory_figure(found))
+
+
+def render_comparison(a: Any, b: Any, *, names: Sequence[str] = ("first", "second"), theme: str = "auto") -> str:
+    """What differs between two of what `render_page` takes, by these names."""
+    subjects = [find_subject(each) for each in (a, b)]
+    data = comparison_data(difference(*subjects), subjects, names)
+    return document({"title": f"{names[0]} → {names[1]}", "theme": theme, "start": "summary", **data})
 
 
 def document(data: Mapping[str, Any], figure: str = "") -> str:

@@ -9,19 +9,15 @@ in every process: nothing here was measured.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-from ...compiler.history import History
-from ...compiler.pipeline import Compilation
 from ...compiler.program import NodeRecord, Program, Step
-from ...errors import StaticGraphError
-from ...tensor import Tensor
 from ..display import display
 from ..marks import Arrow, Mark
 from ..memory import memory_plan, render_memory_svg
-from ..model import STAGES, Model, collect
+from ..model import Model, collect
 from ..scene import Scene, arrange
+from ..subject import Subject
 from .columns import Texts
 from .lines import places, source_lines
 from .past import past_data, positions_of
@@ -31,63 +27,6 @@ NODE = ("op", "kind", "type", "name", "scope", "lines", "detail", "inputs", "ste
 MARK = ("role", "label", "detail", "node", "kernel", "part", "x", "y", "width", "height")
 SHOWN_STAGES = {"tensor": "as it was built", "primitive": "after all passes", "fused": "with its fused kernels",
                 "program": "kernel calls and buffers"}
-
-
-@dataclass
-class Subject:
-    """What there is to show. `program` is None where the graph could not be compiled: `remarks` say why."""
-
-    subject: Any
-    program: Program | None
-    roots: list[Tensor]
-    options: dict[str, Any]
-    history: History | None = None
-    remarks: list[str] = field(default_factory=list)
-
-    def stages(self) -> list[str]:
-        """The stages that can be shown."""
-        return [stage for stage in STAGES if self.program is not None or stage == "tensor"]
-
-
-def find_subject(obj: Any) -> Subject:
-    """Resolve what `export` takes. Tensors are compiled: the page shows all stages."""
-    definition = getattr(obj, "definition", None)
-    if isinstance(obj, Compilation):
-        return _with_history(Subject(obj, obj.program, [*obj.outputs, *obj.updates.values()], dict(obj.options)))
-    if definition is not None:
-        from ...api import flatten_outputs
-
-        outputs, _ = flatten_outputs(definition.outputs)
-        found = Subject(obj, obj.program, [*outputs, *definition.updates.values()], dict(definition.options))
-        return _with_history(found)
-    program = obj if isinstance(obj, Program) else None if isinstance(obj, Tensor) else getattr(obj, "program", None)
-    if isinstance(program, Program):
-        return Subject(obj, program, [], {}, remarks=["This program was loaded without the graph that it was compiled "
-                                                      "from: there is no history, and no text of lines."])
-    return _compiled(obj)
-
-
-def _compiled(obj: Any) -> Subject:
-    """Tensors, compiled for the stages behind the first."""
-    from ...api import compile_only, flatten_outputs
-    from ...tensor import toposort
-
-    collect(obj, "tensor")     # which says what is wrong with anything else
-    outputs, _ = flatten_outputs(obj)
-    inputs = [node for node in toposort(outputs) if node.op.name == "placeholder"]
-    try:
-        made = compile_only(inputs, obj)
-    except StaticGraphError as error:
-        remark = f"Only the graph as it was built: it cannot be compiled. {error}"
-        return Subject(obj, None, outputs, {}, remarks=[remark])
-    return _with_history(Subject(made, made.program, outputs, dict(made.options)))
-
-
-def _with_history(found: Subject) -> Subject:
-    from ..rewrites import history
-
-    found.history = history(found.subject)
-    return found
 
 
 def subject_data(found: Subject) -> dict[str, Any]:

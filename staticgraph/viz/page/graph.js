@@ -48,8 +48,17 @@
         this.states.set(stage.name, state);
         const tree = this.treeOf(stage, state);
         if (stage.base <= START_CLOSED) tree.groups.forEach((group) => state.open.add(group.key));
+        else if (stage.status) this.openChanges(stage, tree, state);
       }
       return this.states.get(stage.name);
+    }
+
+    /** Of two graphs in one, what differs is open, unless that is much. */
+    openChanges(stage, tree, state) {
+      const differs = (group) => group.marks.some((mark) => stage.nodes[mark.node].status !== 'same');
+      const homes = tree.groups.filter(differs);
+      if (homes.reduce((sum, group) => sum + group.marks.length, 0) > 2 * START_CLOSED) return;
+      homes.flatMap((group) => sgpage.groups.around(group)).forEach((group) => state.open.add(group.key));
     }
 
     treeOf(stage, state) {
@@ -180,6 +189,23 @@
       return sgpage.place.nested(stage, tree, now.open);
     }
 
+    /** Say of each mark and closed group whether something of it came, went or changed. */
+    paintStatus() {
+      const { nodes, status } = this.stage;
+      if (!status) return;
+      const mark = (key, kind) => (this.elements.get(key) || []).forEach((each) => each.classList.add(kind));
+      for (const item of this.items.values()) {
+        const key = sgpage.place.keyOf(item);
+        if (item.mark) mark(key, nodes[item.mark.node].status);
+        else if (!item.open && this.changesIn(item.group)) mark(key, 'changed');
+      }
+    }
+
+    changesIn(group) {
+      const { nodes } = this.stage;
+      return group.marks.some((mark) => nodes[mark.node].status !== 'same') || [...group.groups.values()].some((each) => this.changesIn(each));
+    }
+
     draw() {
       const { stage } = this;
       this.now.types = this.types.checked;
@@ -187,6 +213,7 @@
       this.items = new Map(this.scene.items.map((item) => [sgpage.place.keyOf(item), item]));
       const types = this.types.checked ? (path) => stage.nodes[stage.marks[path.value].node].type : null;
       Object.assign(this, sgpage.draw.draw(this.inner, this.scene, { types, tooltip: (mark) => this.tooltip(mark) }));
+      this.paintStatus();
       this.camera.size = this.scene;
       this.minimap.take(this.scene);
       this.paint();

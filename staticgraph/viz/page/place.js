@@ -10,6 +10,8 @@
 {
   const PADDING = 14;
   const TITLE = 26;
+  const PORTS_APART = 9;
+  const SHORT = 60;
   const GAPS = { nodesep: 22, ranksep: 34, edgesep: 14, marginx: 0, marginy: 0 };
   const LETTER = { title: 7.0, closed: 7.6, detail: 6.1, label: 5.8 };
 
@@ -180,13 +182,28 @@
         const { x, y } = graph.node(keyOf(item));
         item.inner = { x: x - left - item.width / 2, y: y - top - item.height / 2 };
       }
-      level.ports = new Map([...level.enters.values(), ...level.leaves.values()].map(
-        (key) => [key, graph.node(key).x - left]));
       for (const [name, link] of level.links) {
-        const edge = graph.edge(link.from, link.to, name);
-        link.bends = edge.points.map(({ x, y }) => [x - left, y - top]);
-        link.at = edge.x === undefined ? null : [edge.x - left, edge.y - top];
+        const edge = graph.edge(link.from, link.to, name), bends = edge.points.map(({ x, y }) => [x - left, y - top]);
+        const text = this.label(link);
+        // The bend in the middle is for a text, or leads around higher boxes of the same row.
+        link.bends = bends.length === 3 && !text && Math.abs(bends[2][1] - bends[0][1]) < SHORT ? [bends[0], bends[2]] : bends;
+        link.at = text ? [edge.x - left, edge.y - top] : null;
       }
+      level.ports = new Map([...this.spread(level, level.enters), ...this.spread(level, level.leaves)]);
+      level.width = Math.max(level.width, ...level.ports.values());
+    }
+
+    /** Ports above what they lead to, or below what leads there, but apart from each other. */
+    spread(level, ports) {
+      const wanted = new Map([...ports.values()].map((key) => [key, []]));
+      for (const { from, to, bends } of level.links.values()) {
+        if (wanted.has(from)) wanted.get(from).push(bends[1][0]);
+        if (wanted.has(to)) wanted.get(to).push(bends.at(-2)[0]);
+      }
+      const mean = (values) => values.reduce((sum, value) => sum + value, 0) / Math.max(values.length, 1);
+      let last = -Infinity;
+      return [...wanted].map(([key, values]) => [key, mean(values)]).sort((a, b) => a[1] - b[1] || (a[0] < b[0] ? -1 : 1))
+        .map(([key, x]) => [key, last = Math.max(x, last + PORTS_APART)]);
     }
 
     /** From inner places to places in the picture. */

@@ -6,7 +6,7 @@
   /** What a search looks at: operation, type, name, scope, attributes, lines and kernels. */
   function wordsOf(stage, node) {
     const kernels = stage.name === 'program' ? [] : node.steps.map((step) => stage.kernels[step] || '');
-    return [`%${node.id}`, node.op, node.type, node.name, node.scope, node.detail, node.part, ...node.lines, ...kernels,
+    return [`%${node.id}`, node.op, node.type, node.name, node.scope, node.detail, node.part, node.status, ...node.lines, ...kernels,
       ...node.results].join('\n').toLowerCase();
   }
 
