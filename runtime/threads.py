@@ -64,11 +64,21 @@ def chunk_of(extent: int, nbytes: int, flops: int, threads: int) -> int:
 @cache
 def thread_count() -> int:
     """Threads to use: STATICGRAPH_NUM_THREADS, else the processors that this process may run on."""
+    return min(limits().items(), key=lambda each: each[1])[1]
+
+
+MOST = 16
+"""Threads that are used unless STATICGRAPH_NUM_THREADS says otherwise: more rarely help a memory."""
+
+
+def limits() -> dict[str, int]:
+    """What bounds the number of threads, by what says so; STATICGRAPH_NUM_THREADS alone where it is a number."""
     wanted = os.environ.get("STATICGRAPH_NUM_THREADS", "")
     if wanted.isdigit() and int(wanted) > 0:
-        return int(wanted)
+        return {"STATICGRAPH_NUM_THREADS": int(wanted)}
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(available, _quota(), 16))
+    return {"processors that this process may run on": max(1, available), "the container's quota (cgroup)": _quota(),
+            "staticgraph's own limit": MOST}
 
 
 def _quota() -> int:

@@ -57,7 +57,7 @@ def test_what_is_not_needed_is_told_with_the_line_that_installs_it() -> None:
     assert 'scikit-learn 1.9.1, matplotlib missing: pip install "staticgraph[examples]"' in shown
     packages["matplotlib"] = "3.11"
     assert "pip install" not in text.report({**GOOD, "extras": extras})
-    assert {"examples", "bench's peers"} == set(facts.extras())
+    assert {"viz", "bench", "examples", "bench's peers"} == set(facts.extras())
 
 
 @pytest.mark.parametrize(("facts", "words"), [

@@ -1,5 +1,6 @@
 """``python -m staticgraph.bench``."""
 
+from ..cli.exits import reporting
 from .run import main
 
-raise SystemExit(main())
+raise SystemExit(reporting(main))

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..cli.exits import meant
 from ..cli.profile import named_number
 from ..runtime.figures import align
 from .children import environment, run_module
@@ -46,8 +47,9 @@ installed: medians of interleaved runs, each result checked against the interpre
   staticgraph bench --json new.json --compare old.json
   staticgraph bench path/to/model.py:step --size batch=64
 
-A model is path/to/model.py:name, where `name` is what the file calls an executable, or one tensor or several; if the
-file also has `updates` ({variable: new value}), the training step is timed. Inputs are made up: normally distributed
+A model is a graph that sg.save_graph wrote, path/to/graph.json, or path/to/model.py:name, where `name` is what the file
+calls an executable, or one tensor or several; if the file also has `updates` ({variable: new value}), the training step
+is timed. Inputs are made up: normally distributed
 floats, integers below 2 (--below t=10 for others), sizes of 64 (--size n=100 for others); name_inputs in the file
 ({placeholder: array}) says better ones. name_peers in it ({label: function of the inputs}) are timed beside it."""
 
@@ -122,7 +124,7 @@ def _counts(text: str) -> tuple[int, ...]:
 
 def _settle(options: argparse.Namespace, peers: Sequence[Peer]) -> tuple[tuple[str, ...], Any]:
     """The names of the cases to run (`options.model` and `.suites` say more), and the record to compare with."""
-    models = [each for each in options.what if ":" in each or each.endswith(".py")]
+    models = [each for each in options.what if ":" in each or each.endswith((".py", ".json"))]
     options.model = models[0] if models else ""
     options.suites = (COMPILE,) if options.compile_only else tuple(options.what)
     if models and len(options.what) > 1:
@@ -133,7 +135,7 @@ def _settle(options: argparse.Namespace, peers: Sequence[Peer]) -> tuple[tuple[s
         raise _Wrong("--size and --below are for a model: path/to/model.py:name")
     unknown = [] if models else [name for name in options.what if name not in NAMES]
     if unknown:
-        raise _Wrong(f"there is no suite {', '.join(unknown)}; suites are {', '.join(NAMES)}")
+        raise _Wrong(f"there is no suite {', '.join(unknown)}{meant(unknown[0], NAMES)}; suites are {', '.join(NAMES)}")
     strangers = sorted(set(options.peers or ()) - {peer.name for peer in peers})
     if strangers:
         raise _Wrong(f"there is no peer {', '.join(strangers)}\nbench: --list shows suites, cases and peers")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -175,12 +175,11 @@ class Progress:
 
 def main(argv: list[str]) -> int:
     """Read the plan from the first file, write the record to the second."""
-    from ..cli import reporting
+    from ..cli.exits import reporting
 
     warnings.filterwarnings("ignore")     # peers' deprecations are not ours to show
     plan = Plan(**json.loads(Path(argv[0]).read_text(encoding="utf-8")))
-    work: Callable[[], int] = lambda: _write(measure(plan), Path(argv[1]))
-    return reporting(work) if plan.model else work()
+    return reporting(lambda: _write(measure(plan), Path(argv[1])))
 
 
 def _write(record: dict[str, Any], file: Path) -> int:

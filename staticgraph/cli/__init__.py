@@ -1,20 +1,18 @@
 """The command line: ``staticgraph graph | bench | profile | dump | cache | doctor``.
 
-Every command imports what it needs when it runs, so that ``staticgraph --help`` is quick. Exit status: 0 done; 2 the
-command was wrong (no such file, name, suffix or option); 1 it was right but could not be carried out. Mistakes of the
-user are told in one message on stderr, without a traceback.
+Every command imports what it needs when it runs, so that ``staticgraph --help`` is quick. How commands end is said in
+`exits`: each exit status, and the one message for a mistake.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-from ..errors import StaticGraphError
-from .models import CommandError
+from .exits import WRONG, CommandError, meant, reporting
 
 HELP = """\
 A static-graph compiler: define a graph, differentiate it, compile it, run it.
@@ -25,11 +23,23 @@ A static-graph compiler: define a graph, differentiate it, compile it, run it.
   staticgraph profile model.py:step              where does the time go?
   staticgraph dump model.py:step -o dump         what did the compiler do?
 
-A model is path/to/model.py:name: a tensor, several of them, or what sg.compile returned."""
+A model is path/to/model.py:name: a tensor, several of them, or what sg.compile returned; or a file that sg.save_graph
+wrote, path/to/graph.json."""
+
+
+COMMANDS = ("graph", "bench", "profile", "dump", "cache", "doctor")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    return reporting(lambda: _run(arguments))
+
+
+def _run(arguments: list[str]) -> int:
+    if arguments and arguments[0] not in COMMANDS and not arguments[0].startswith("-"):
+        raise CommandError(f"there is no command '{arguments[0]}'{meant(arguments[0], COMMANDS)}\n"
+                           f"  commands: {', '.join(COMMANDS)}; `staticgraph --help` says what they do")
     if arguments[:1] == ["bench"]:
         from ..bench.run import main as bench
 
@@ -38,38 +48,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not hasattr(options, "run"):
         parser.print_help()
-        return 2
-    return reporting(lambda: options.run(options))
-
-
-def reporting(work: Callable[[], int]) -> int:
-    """Do some work of a command; mistakes and failures become a message and an exit status."""
-    try:
-        return int(work())
-    except CommandError as error:
-        print(f"staticgraph: {error}", file=sys.stderr)
-        return 2
-    except StaticGraphError as error:
-        print(f"staticgraph: {type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"staticgraph: {error}", file=sys.stderr)
-        return 1
+        return WRONG
+    return int(options.run(options))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="staticgraph",
         description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="staticgraph COMMAND --help explains a command. Exit status: 0 done, 1 it could not be carried out,\n"
-               "2 the command was wrong (no such file, name or option).")
+        epilog="staticgraph COMMAND --help explains a command. Exit status: 0 done; 1 it could not be carried out, or "
+               "found\nsomething wrong; 2 the command was wrong (no such file, name or option); 3 `bench --compare` "
+               "found something\nslower; 130 interrupted; 141 the reader of its output went away.")
     parser.add_argument("--version", action="version", version=f"staticgraph {version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    commands.add_parser("bench", help="time kernels against other libraries (staticgraph bench --help)", add_help=False)
     from ..doctor import command as doctor
     from . import cache, dump, graph, profile
 
     graph.add_parser(commands)
+    commands.add_parser("bench", help="time kernels, or a model, against other libraries", add_help=False)
     for command in (profile, dump, cache, doctor):
         command.add_parser(commands)
     return parser

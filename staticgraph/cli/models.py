@@ -1,12 +1,14 @@
 """A user's model file: loaded, and what it names made ready to be drawn, run, profiled or dumped.
 
 A model is ``path/to/model.py:name``. The file is run as if imported; `name` is a tensor, a list, tuple or dict of
-tensors, or an executable. Tensors beside `updates` in the same file are the training step.
+tensors, or an executable. Tensors beside `updates` in the same file are the training step. Or it is a graph in a file,
+``path/to/graph.json``, as `sg.save_graph` writes them; nothing in that is run.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,14 +21,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import StaticGraphError
+from .exits import CommandError as CommandError
+from .exits import meant
+from .progress import working
 
 if TYPE_CHECKING:
     from ..api import Executable
     from ..tensor import Tensor
-
-
-class CommandError(Exception):
-    """A mistake in the command; the text is for the user."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class Model:
 
         if self.executable is not None:
             return self.executable
-        return compile(self.inputs, self.outputs, updates=self.updates, options=self.options)
+        with working(f"compiling {self.name}"):
+            return compile(self.inputs, self.outputs, updates=self.updates, options=self.options)
 
     def beside(self, suffix: str) -> Any:
         """What the file calls name_suffix, or None."""
@@ -64,10 +66,27 @@ def split_model(text: str) -> tuple[Path, str]:
     """("path/to/model.py", "name") of ``path/to/model.py:name``."""
     path, colon, name = text.rpartition(":")
     if not colon or not name.isidentifier():
-        raise CommandError(f"'{text}' does not name a model: needed path/to/model.py:name")
-    if not Path(path).is_file():
-        raise CommandError(f"there is no file '{path}'")
-    return Path(path), name
+        raise CommandError(f"'{text}' does not name a model: needed path/to/model.py:name{_names_in(text)}")
+    return _existing(path), name
+
+
+def _existing(path: str) -> Path:
+    found = Path(path)
+    if not found.is_file():
+        folder = found.parent
+        beside = [each.name for each in folder.iterdir()] if folder.is_dir() else []
+        if found.is_dir():
+            raise CommandError(f"'{path}' is a folder, needed a file: {path}/model.py:name")
+        raise CommandError(f"there is no file '{path}'{meant(found.name, beside)}")
+    return found
+
+
+def _names_in(path: str) -> str:
+    """What could stand behind the colon that somebody left out."""
+    if not path.endswith(".py") or not Path(path).is_file():
+        return ""
+    found = _nameable(load_model(Path(path)))
+    return f"; it has: {', '.join(f'{path}:{each}' for each in found)}" if found else "; it has nothing to be named"
 
 
 def load_model(path: Path) -> ModuleType:
@@ -114,12 +133,23 @@ def _short(error: BaseException) -> str:
 
 
 def find_model(text: str) -> Model:
-    """The model that ``path/to/model.py:name`` names."""
+    """The model that ``path/to/model.py:name``, or ``path/to/graph.json``, names."""
+    if text.lower().endswith(".json"):
+        return _of_file(_existing(text))
     path, name = split_model(text)
-    module = load_model(path)
+    with working(f"running {path}"):
+        module = load_model(path)
     subject = _subject(module, name)
     make = _of_executable if _is_executable(subject) else _of_graph
     return make(module, name, subject)
+
+
+def _of_file(path: Path) -> Model:
+    from ..graph_file import load_graph
+
+    graph = load_graph(path)
+    name = re.sub(r"\W", "_", path.stem) or "graph"
+    return Model(name, ModuleType(name), graph.inputs, graph.outputs, graph.updates, graph.options)
 
 
 def _of_executable(module: ModuleType, name: str, executable: Any) -> Model:
@@ -144,11 +174,15 @@ def _subject(module: ModuleType, name: str) -> Any:
     subject: Any = getattr(module, name, None)
     if _is_executable(subject) or _is_graph(subject):
         return subject
-    found = sorted(key for key, value in vars(module).items()
-                   if not key.startswith("_") and (_is_executable(value) or _is_graph(value)))
-    problem = f"has no '{name}'" if not hasattr(module, name) else (
+    found = _nameable(module)
+    problem = f"has no '{name}'{meant(name, found)}" if not hasattr(module, name) else (
         f"has a '{name}', but it is neither tensors nor an executable: {type(subject).__name__}")
     raise CommandError(f"{module.__name__} {problem}; what can be named: {', '.join(found) or 'nothing'}")
+
+
+def _nameable(module: ModuleType) -> list[str]:
+    return sorted(key for key, value in vars(module).items()
+                  if not key.startswith("_") and (_is_executable(value) or _is_graph(value)))
 
 
 def _is_executable(value: Any) -> bool:

@@ -7,7 +7,8 @@ import argparse
 import json
 from pathlib import Path
 
-from ..cli.models import CommandError
+from ..cli.exits import CommandError
+from ..cli.progress import working
 
 HELP = """\
 Say what this installation can do and what is missing: versions, CPU, kernel cache, NVIDIA driver, GPUs, CUDA packages.
@@ -86,7 +87,8 @@ def _report(options: argparse.Namespace) -> int:
     from .facts import collect
     from .text import problems, report, usable_gpu
 
-    facts = collect()
+    with working("trying out this installation"):
+        facts = collect()
     gpu = usable_gpu(facts)
     found = {"kind": "doctor", **facts, "problems": problems(facts), "cuda_usable": gpu}
     if options.json != "-":

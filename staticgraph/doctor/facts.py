@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import os
 import platform
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from importlib import metadata
@@ -25,6 +26,8 @@ COMPILER_PACKAGES = {"numba-cuda": "", "nvidia-nvvm": "libnvvm.so", "nvidia-nvji
 """Package -> the library file of it that is loaded."""
 
 EXTRAS = {
+    "viz": ('pip install "staticgraph[viz]"', ("matplotlib",)),
+    "bench": ('pip install "staticgraph[bench]"', ("tqdm",)),
     "examples": ('pip install "staticgraph[examples]"', ("scikit-learn", "tqdm", "matplotlib")),
     "bench's peers": ("pip install numexpr jax torch pytensor", ("numexpr", "jax", "torch", "pytensor")),
 }
@@ -94,14 +97,17 @@ def checkout() -> Path | None:
 def cpu() -> Facts:
     from staticgraph.runtime.cpu.host import host_target
     from staticgraph.runtime.devices import SHOWN_FEATURES
-    from staticgraph.runtime.threads import thread_count
+    from staticgraph.runtime.threads import limits, thread_count
 
     from ..bench.machine import describe
 
     target, machine = host_target(), describe()
     present = set(target.features.split(","))
+    bounds = limits()
     return {"name": machine["processor"], "llvm_name": target.name, "cores": machine["cores"],
-            "threads": thread_count(), "vector_bits": 8 * target.vector_bytes,
+            "threads": thread_count(), "threads_limited_by": min(bounds, key=lambda name: bounds[name]),
+            "thread_limits": {name: count for name, count in bounds.items() if count < 1 << 20},
+            "vector_bits": 8 * target.vector_bytes,
             "features": [each for each in SHOWN_FEATURES if f"+{each}" in present]}
 
 
@@ -117,8 +123,20 @@ def cache() -> Facts:
 
     known = kernels.info()
     folder = str(known.folder or "")
-    return {"folder": folder, "entries": known.entries, "bytes": known.nbytes, "remark": known.remark,
-            "writable": bool(folder) and os.access(folder, os.W_OK)}
+    why = "" if folder and os.access(folder, os.W_OK) else known.remark or _why_not_writable(folder)
+    return {"folder": folder, "entries": known.entries, "programs": known.programs, "bytes": known.nbytes,
+            "remark": known.remark, "writable": not why, "why_not": why}
+
+
+def _why_not_writable(folder: str) -> str:
+    """The file system's word for it."""
+    try:
+        handle, name = tempfile.mkstemp(dir=folder)
+    except OSError as error:
+        return str(error.strerror or error)
+    os.close(handle)
+    os.unlink(name)
+    return ""
 
 
 def driver() -> Facts:

@@ -96,7 +96,7 @@ def _software(facts: Facts) -> Iterator[tuple[str, str]]:
     if "error" in cache:
         yield "kernel cache", _unknown(cache)
     else:
-        state = "" if cache["writable"] else ", cannot be written to"
+        state = "" if cache["writable"] else f", cannot be written to: {cache.get('why_not') or 'no reason is known'}"
         yield "kernel cache", (f"{cache['folder'] or 'none'} ({cache['entries']} entries, {cache['bytes']:,} bytes"
                                f"{state})")
         if cache["remark"]:
@@ -110,7 +110,9 @@ def _cpu(facts: Facts) -> Iterator[tuple[str, str]]:
     else:
         yield "processor", cpu["name"] or cpu["llvm_name"]
         yield "vectors", f"{cpu['vector_bits']} bits ({', '.join(cpu['features']) or 'no extensions'})"
-        yield "threads", f"{cpu['threads']} (STATICGRAPH_NUM_THREADS changes it; the machine has {cpu['cores']} cores)"
+        why = f", set by {cpu['threads_limited_by']}" if "threads_limited_by" in cpu else ""
+        hint = "" if "NUM_THREADS" in why else "; STATICGRAPH_NUM_THREADS changes it"
+        yield "threads", f"{cpu['threads']}{why}{hint} (the machine has {cpu['cores']} cores)"
     yield "BLAS of numpy", _unknown(blas) if "error" in blas else f"{blas['name']} {blas['version']}".strip()
 
 
