@@ -1,10 +1,11 @@
 """Make the pictures of docs/gallery.md again.
 
-    python docs/make_gallery.py                        # the graphs of the examples
+    python docs/make_gallery.py                        # everything about the examples
+    python docs/make_gallery.py graphs memory          # some of it
     python docs/make_gallery.py --record record.json   # and the picture of a run: staticgraph bench --json record.json
 
-Everything is written into docs/gallery/. The graphs are the same bytes on every machine, as long as examples and
-compiler are.
+Everything is written into docs/gallery/, and the flowcharts into the page itself. Graphs are the same bytes on every
+machine, as long as examples and compiler are. A new kind of picture is a function and a row of `WORKS`.
 """
 
 import argparse
@@ -15,28 +16,59 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+import staticgraph as sg  # noqa: E402
 from staticgraph.bench.figures import best_peer, judge  # noqa: E402
 from staticgraph.cli import main as staticgraph  # noqa: E402
+from staticgraph.cli.models import find_model  # noqa: E402
 from staticgraph.viz.plots import overview  # noqa: E402
 
+PAGE = ROOT / "docs" / "gallery.md"
 GALLERY = ROOT / "docs" / "gallery"
-PICTURES = (
-    ("logreg_built", "logreg.py:loss", "tensor"),
-    ("logreg", "logreg.py:loss", "fused"),
-    ("curve_fit", "curve_fit.py:loss", "fused"),
-    ("digits_mlp", "digits_mlp.py:loss", "fused"),
+GRAPHS = (
+    ("logreg_built.svg", "logreg.py:loss", "tensor"),
+    ("logreg.svg", "logreg.py:loss", "fused"),
+    ("logreg_program.svg", "logreg.py:loss", "program"),
+    ("curve_fit.svg", "curve_fit.py:loss", "fused"),
+    ("digits_mlp.svg", "digits_mlp.py:loss", "fused"),
+    ("digits_mlp_program.svg", "digits_mlp.py:loss", "program"),
+    ("digits_cnn_built.svg", "digits_cnn.py:loss", "tensor"),
+    ("digits_cnn.svg", "digits_cnn.py:loss", "fused"),
+    ("digits_mlp.html", "digits_mlp.py:loss", "fused"),
 )
-"""(name, model of an example, stage)."""
+"""(file, model of an example, stage)."""
+
+MEMORY = (("digits_cnn_memory.svg", "digits_cnn.py:loss"),)
+"""(file, model of an example)."""
+
+FLOWCHARTS = (("logreg", "logreg.py:loss", "program"),)
+"""(name between the markers in the page, model of an example, stage)."""
 
 
 def draw_graphs():
-    for name, model, stage in PICTURES:
-        file = GALLERY / f"{name}.svg"
-        status = staticgraph(["graph", str(ROOT / "examples" / model), "-o", str(file), "--stage", stage])
+    for name, model, stage in GRAPHS:
+        status = staticgraph(["graph", example(model), "-o", str(GALLERY / name), "--stage", stage])
         if status:
-            return status
-        print(f"{file.relative_to(ROOT)}: {file.stat().st_size:,} bytes")
-    return 0
+            raise SystemExit(status)
+        told(GALLERY / name)
+
+
+def draw_memory():
+    for name, model in MEMORY:
+        sg.viz.export_memory(find_model(example(model)).compile(), GALLERY / name, theme="light")
+        told(GALLERY / name)
+
+
+def draw_flowcharts():
+    """Mermaid stands in the page, whose reader draws it."""
+    text = PAGE.read_text(encoding="utf-8")
+    for name, model, stage in FLOWCHARTS:
+        chart = sg.viz.to_mermaid(find_model(example(model)).compile(), stage)
+        start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+        before, _, after = text.partition(start)
+        assert end in after, f"{PAGE} has no place for {name}"
+        text = f"{before}{start}\n\n```mermaid\n{chart}```\n\n{end}{after.partition(end)[2]}"
+    PAGE.write_text(text, encoding="utf-8")
+    told(PAGE)
 
 
 def draw_record(place):
@@ -53,14 +85,32 @@ def draw_record(place):
     (GALLERY / "bench.svg").write_text(overview(rows, title), encoding="utf-8")
 
 
+def example(model):
+    return str(ROOT / "examples" / model)
+
+
+def told(file):
+    print(f"{file.relative_to(ROOT)}: {file.stat().st_size:,} bytes")
+
+
+WORKS = {"graphs": draw_graphs, "memory": draw_memory, "flowcharts": draw_flowcharts}
+"""What is made, in order."""
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("works", nargs="*", metavar="WORK", help=f"what to make: {', '.join(WORKS)} (default: all)")
     parser.add_argument("--record", help="a record of staticgraph bench --json")
     options = parser.parse_args()
+    if not set(options.works) <= set(WORKS):
+        parser.error(f"what can be made is {', '.join(WORKS)}")
     GALLERY.mkdir(exist_ok=True)
     if options.record:
         draw_record(options.record)
-    return draw_graphs()
+    for name, work in WORKS.items():
+        if not options.works or name in options.works:
+            work()
+    return 0
 
 
 if __name__ == "__main__":

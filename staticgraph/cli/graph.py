@@ -14,7 +14,7 @@ SUFFIXES = (".svg", ".png", ".txt", ".dot", ".mmd", ".json", ".graphml", ".html"
 BINARY = (".png",)
 """Formats that are not for a terminal."""
 
-HELP = f"""\
+HELP = """\
 Draw what a Python file builds, and what the compiler makes of it.
 
   staticgraph graph model.py:loss -o loss.svg                 a picture, with the fused kernels
@@ -28,10 +28,18 @@ Draw what a Python file builds, and what the compiler makes of it.
 MODEL is path/to/model.py:name. The file is run as if imported, so what stands below
 `if __name__ == "__main__":` is not. `name` is what the file calls
   a tensor       or a list, tuple or dict of tensors; if the file also has `updates`
-                 ({{variable: new value}}), both are drawn: the whole training step
+                 ({variable: new value}), both are drawn: the whole training step
   an executable  what sg.compile returned
 
-The suffix of FILE is the format: {', '.join(SUFFIXES)}."""
+The suffix of FILE is the format:
+  .svg .png        a picture; .png needs: pip install "staticgraph[viz]"
+  .html            a page to explore
+  .dot .mmd        the picture for Graphviz, for Mermaid
+  .json .graphml   data for other programs; networkx reads both
+  .txt             a table
+
+Stages: tensor (the graph as it was built), primitive (after all passes), fused (the same, with the
+kernel that computes each node), program (the steps that are run, and the buffers between them)."""
 
 
 def add_parser(commands: Any) -> None:
@@ -43,7 +51,7 @@ def add_parser(commands: Any) -> None:
     add("-o", "--output", metavar="FILE", required=True, action="append",
         help="the file to write, - for the terminal; may be repeated")
     add("--stage", choices=STAGES, default="fused",
-        help="the graph as it was built, after all passes, with its fused kernels (default), or as steps and buffers")
+        help="what is shown (default: fused)")
     add("--format", choices=[suffix[1:] for suffix in SUFFIXES if suffix not in BINARY], metavar="FORMAT",
         help="the format of -o - (default: txt)")
     add("--theme", choices=("auto", "light", "dark"), default="auto",
