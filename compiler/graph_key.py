@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,10 @@ APART = frozenset({"compiler", "runtime", "viz", "bench", "doctor", "cli", "__py
 """Folders of the language that its programs do not depend on; the compiler is looked at by itself."""
 
 
+ANONYMOUS = re.compile(r"\?\d+")
+"""How sizes without a name print."""
+
+
 class Unkeyed(Exception):
     """Why a graph has no key; the text goes into explain()."""
 
@@ -61,6 +66,7 @@ def graph_key(inputs: Sequence[Tensor], outputs: Sequence[Tensor], updates: Mapp
     lines: dict[str, int] = {}
     settings = sorted((name, value) for name, value in options.items() if name not in ONLY_AT_RUN_TIME)
     facts: list[Any] = [_versions(), fingerprint(), repr(target), settings, list(names), kind]
+    sizes = _Sizes()
     room = MOST_CONSTANT_BYTES
     for node in order:
         if registry.get(node.op.name) is not node.op or is_declared(node.op):
@@ -68,12 +74,15 @@ def graph_key(inputs: Sequence[Tensor], outputs: Sequence[Tensor], updates: Mapp
         if node.op.name == "constant":
             room -= node.attrs["value"].nbytes
         places = [lines.setdefault(str(line), len(lines)) for line in node.locations]
-        facts.append((node.op.name, [number[each] for each in node.inputs], str(node.type), node.type.weak, node.name,
-                      node.scope, places, [(name, _plain(node.attrs[name])) for name in sorted(node.attrs)],
-                      [(_plain(left), _plain(right), what) for left, right, what in node.guards]))
+        shape = [sizes.plain(size) for size in node.shape]
+        facts.append((node.op.name, [number[each] for each in node.inputs], str(node.dtype), shape, node.type.weak,
+                      node.name, node.scope, places,
+                      [(name, sizes.plain(node.attrs[name])) for name in sorted(node.attrs)],
+                      [(sizes.plain(left), sizes.plain(right), what) for left, right, what in node.guards]))
         if room < 0:
             raise Unkeyed(f"its constants have more than {MOST_CONSTANT_BYTES} bytes")
-    _check_names((*names, *(each for node in order for each in (node.name, node.scope) if each)), lines)
+    texts = [each for node in order for each in (node.name, node.scope, node.attrs.get("message")) if each]
+    _check_names((*names, *texts), lines)
     facts += [[number[node] for node in nodes] for nodes in (inputs, outputs, updates, updates.values())]
     digest = hashlib.sha256(repr(facts).encode()).hexdigest()[:40]
     return GraphKey(digest, tuple(lines), tuple(node for node in order if node.op.name == "variable"))
@@ -86,25 +95,34 @@ def _check_names(names: Sequence[str], lines: Mapping[str, int]) -> None:
             raise Unkeyed(f"the name '{name}' holds a line of the user's")
 
 
-def _plain(value: Any) -> Any:
-    """An attribute as something whose repr says all of it, and tells 0.0 from -0.0 and True from 1."""
-    if value is None or isinstance(value, bool | int | str | bytes):
-        return value
-    if isinstance(value, float):
-        return value.hex()
-    if isinstance(value, Dim):
-        return ("size", str(value))
-    if isinstance(value, np.dtype):
-        return ("dtype", value.str)
-    if isinstance(value, np.ndarray):
-        return ("array", value.dtype.str, value.shape, hashlib.sha256(value.tobytes()).hexdigest())
-    if isinstance(value, np.generic):
-        return ("number", value.dtype.str, value.tobytes())
-    if isinstance(value, tuple | list):
-        return tuple(_plain(each) for each in value)
-    if isinstance(value, slice):
-        return ("slice", *(_plain(each) for each in (value.start, value.stop, value.step)))
-    raise Unkeyed(f"an attribute is a {type(value).__name__}")
+class _Sizes:
+    """Attributes and sizes as something whose repr says all of it, and tells 0.0 from -0.0 and True from 1. Sizes
+    without a name are numbered in order of appearance: the numbers that they have count all that a process made."""
+
+    def __init__(self) -> None:
+        self.anonymous: dict[str, str] = {}
+
+    def plain(self, value: Any) -> Any:
+        if value is None or isinstance(value, bool | int | str | bytes):
+            return value
+        if isinstance(value, float):
+            return value.hex()
+        if isinstance(value, Dim):
+            return ("size", ANONYMOUS.sub(self.number, str(value)))
+        if isinstance(value, np.dtype):
+            return ("dtype", value.str)
+        if isinstance(value, np.ndarray):
+            return ("array", value.dtype.str, value.shape, hashlib.sha256(value.tobytes()).hexdigest())
+        if isinstance(value, np.generic):
+            return ("number", value.dtype.str, value.tobytes())
+        if isinstance(value, tuple | list):
+            return tuple(self.plain(each) for each in value)
+        if isinstance(value, slice):
+            return ("slice", *(self.plain(each) for each in (value.start, value.stop, value.step)))
+        raise Unkeyed(f"an attribute is a {type(value).__name__}")
+
+    def number(self, found: re.Match[str]) -> str:
+        return self.anonymous.setdefault(found[0], f"?{len(self.anonymous)}")
 
 
 @cache

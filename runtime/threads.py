@@ -61,6 +61,10 @@ def chunk_of(extent: int, nbytes: int, flops: int, threads: int) -> int:
     return -(-chunk // grain) * grain
 
 
+MOST_THREADS = 256
+"""What `compile` accepts as well."""
+
+
 @cache
 def thread_count() -> int:
     """Threads to use: STATICGRAPH_NUM_THREADS, else the processors that this process may run on."""
@@ -73,9 +77,10 @@ MOST = 16
 
 def limits() -> dict[str, int]:
     """What bounds the number of threads, by what says so; STATICGRAPH_NUM_THREADS alone where it is a number."""
-    wanted = os.environ.get("STATICGRAPH_NUM_THREADS", "")
-    if wanted.isdigit() and int(wanted) > 0:
-        return {"STATICGRAPH_NUM_THREADS": int(wanted)}
+    wanted = os.environ.get("STATICGRAPH_NUM_THREADS", "").strip()
+    if wanted.isascii() and wanted.isdigit() and wanted.strip("0"):
+        count = int(wanted) if len(wanted) < 6 else MOST_THREADS
+        return {"STATICGRAPH_NUM_THREADS": min(count, MOST_THREADS)}
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return {"processors that this process may run on": max(1, available), "the container's quota (cgroup)": _quota(),
             "staticgraph's own limit": MOST}

@@ -246,11 +246,13 @@ def _winner(ct: Tensor, chosen: Tensor, ties: Tensor) -> Tensor:
     return where(chosen, where(ties, 0.5 * ct, ct), 0)
 
 
-maximum = primitive("maximum", doc="The larger operand; nan if either is. Ties share the gradient.",
+maximum = primitive("maximum", doc="The larger operand; nan if either is. Ties share the gradient. "
+                    "Of two zeros kernels take 0.0; with NumPy it depends on the machine.",
                     infer=elementwise, operands="promote", ref=np.maximum, scalar="maximum({0}, {1})",
                     vjp=lambda ct, y, a, b: (_winner(ct, a >= b, a == b), _winner(ct, b >= a, a == b)),
                     examples=_two_any)
-minimum = primitive("minimum", doc="The smaller operand; nan if either is. Ties share the gradient.",
+minimum = primitive("minimum", doc="The smaller operand; nan if either is. Ties share the gradient. "
+                    "Of two zeros kernels take -0.0; with NumPy it depends on the machine.",
                     infer=elementwise, operands="promote", ref=np.minimum, scalar="minimum({0}, {1})",
                     vjp=lambda ct, y, a, b: (_winner(ct, a <= b, a == b), _winner(ct, b <= a, a == b)),
                     examples=_two_any)

@@ -105,7 +105,8 @@ class _Builder:
 
 
 def _output_name(program: Program, number: int) -> str:
-    return program.graphs[0].outputs[number][0]
+    outputs = program.graphs[0].outputs
+    return outputs[number][0] if number < len(outputs) else f"print of {program.prints[number - len(outputs)].label}"
 
 
 def _told(program: Program, buffer: Buffer) -> tuple[str, tuple[str, ...]]:

@@ -121,3 +121,14 @@ def test_errors_name_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
                 wrong.append(f"{fault.file}: {fault.title} ({mode or 'as it is'}): {problem}")
     print(f"{tried - len(wrong)} of {tried} errors are as they should be", *wrong, sep="\n\n")
     assert len(wrong) <= (1 - NEEDED) * tried, "\n\n".join(wrong)
+
+
+@pytest.mark.parametrize("name", ["{value}{size}", "it's \"a\" <b> & {0} %s", "ümläut\u202e"])
+def test_files_may_be_called_anything(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STATICGRAPH_VERIFY", raising=False)
+    titles = ("labels of a cross entropy", "logarithm of a negative number", "an assertion about an index",
+              "symbolic sizes that differ at the call", "a missing input")
+    for fault in FAULTS:
+        if fault.title in titles:
+            for mode in fault.modes:
+                assert complaint(fault._replace(file=name), mode, tmp_path) == ""

@@ -197,7 +197,9 @@ def test_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     count = threads.thread_count.__wrapped__
     monkeypatch.setenv("STATICGRAPH_NUM_THREADS", "3")
     assert count() == 3
-    for text in ("", "0", "many"):
+    monkeypatch.setenv("STATICGRAPH_NUM_THREADS", "1" * 5000)
+    assert count() == threads.MOST_THREADS
+    for text in ("", "0", "00", "many", "²", "-1", "٣"):
         monkeypatch.setenv("STATICGRAPH_NUM_THREADS", text)
         assert 1 <= count() <= 16
     monkeypatch.setattr(threads.os, "sched_getaffinity", lambda process: set(range(100)), raising=False)

@@ -58,7 +58,8 @@ def stage_model(history: History, stage: Stage, first: Model) -> Model:
     results = tuple((name, at[root]) for (name, _), root in zip(first.outputs, stage.roots, strict=False))
     old = positions_of(history, first)
     updates = tuple((at[old[variable]], at[root]) for (variable, _), root
-                    in zip(first.updates, stage.roots[count:], strict=True) if old[variable] in at)
+                    in zip(first.updates, stage.roots[count: count + len(first.updates)], strict=True)
+                    if old[variable] in at)
     parts = parts_of(GraphRecord("", nodes, results, updates))
     return Model("primitive", nodes, results, updates, (), (-1,) * len(nodes), parts)
 
@@ -76,6 +77,9 @@ def _cost(cost: Cost) -> list[Any]:
     return [cost.nodes, str(cost.flops), str(cost.bytes_moved)]
 
 
+WATCHES = ("debug_print", "assert_that")
+
+
 def positions_of(history: History | None, model: Model) -> Sequence[int]:
     """The position in the history of each node of a stage's graph, -1 where it has none: both graphs are walked from
     their roots at once, since they number their nodes in other orders."""
@@ -88,6 +92,9 @@ def positions_of(history: History | None, model: Model) -> Sequence[int]:
     while waiting:
         number, position = waiting.pop()
         mine, theirs = model.nodes[number], history.nodes[position]
+        if mine.op in WATCHES and theirs.op not in WATCHES:     # taken out before the first pass
+            waiting.append((mine.inputs[0], position))
+            continue
         if found[number] >= 0 or mine.op != theirs.op or len(mine.inputs) != len(theirs.inputs):
             continue
         found[number] = position
