@@ -149,7 +149,7 @@ class Event:
 @dataclass(frozen=True)
 class Profile:
     """A call of an executable with these inputs. `seconds` is a call while it is looked at, `plain_seconds` one without
-    that, in between; `parts` add up to `seconds`."""
+    that, in between; `parts` add up to `seconds`. What notebooks show comes from `display_hook`."""
 
     device: str
     threads: int
@@ -166,6 +166,7 @@ class Profile:
     events: tuple[Event, ...] = field(default=(), repr=False)
     left_out: int = 0
     program: Program | None = field(default=None, repr=False)
+    display_hook: Callable[[Any], str] | None = field(default=None, repr=False, compare=False)
 
     @property
     def rows(self) -> tuple[StepProfile, ...]:
@@ -185,7 +186,7 @@ class Profile:
         return profile_text(self)
 
     def _repr_html_(self) -> str | None:
-        return display_hook(self) if display_hook is not None else None
+        return self.display_hook(self) if self.display_hook is not None else None
 
     def to_json(self) -> dict[str, Any]:
         """Everything as plain data for a machine to read, but the trace."""
@@ -198,10 +199,6 @@ class Profile:
         from .trace import chrome_trace
 
         return chrome_trace(self)
-
-
-display_hook: Callable[[Profile], str] | None = None
-"""How notebooks show a profile; set by what draws pictures."""
 
 
 def make_steps(program: Program, sizes: Mapping[str, int], seconds: Sequence[float], calls: Sequence[float],

@@ -59,7 +59,7 @@ __all__ += ops.__all__
 
 
 def _display(shown: Any) -> str:
-    """What notebooks show of tensors and executables."""
+    """What notebooks show of tensors, executables and profiles."""
     return str(import_module("staticgraph.viz").notebook_html(shown))
 
 

@@ -55,6 +55,8 @@ class MarkedCalls:
         self._tables: dict[int, tuple[StampedTable, Binding]] = {}
         self._calls: dict[int, Any] = {}
         self._table: StampedTable | None = None
+        self._latest: Binding | None = None
+        self._launches = 0
         self._times: tuple[float, ...] = ()
 
     @property
@@ -146,6 +148,8 @@ class MarkedCalls:
 
     def _stamped(self, binding: Binding) -> int:
         """The address of the stamped table of a binding, and a native call for it where it has one."""
+        if binding is self._latest:
+            return self._launches
         if id(binding) not in self._tables:
             executable = self._executable
             program = executable._program
@@ -155,8 +159,9 @@ class MarkedCalls:
             if binding.call is not None:
                 assert executable._last is not None
                 self._calls[id(binding)] = executable._make_call(binding, executable._last, table.launches)
-        self._table = self._tables[id(binding)][0]
-        return self._table.launches
+        self._latest, self._table = binding, self._tables[id(binding)][0]
+        self._launches = self._table.launches
+        return self._launches
 
 
 class _Nothing:
@@ -284,7 +289,8 @@ class _Measurement:
             overhead=float(np.median(walls / plain)) - 1, steps=steps, parts=parts,
             compiling=(), account=executable.account,
             peaks=measured_peaks(executable._threads) if peaks and program.steps else None,
-            events=tuple(_events(sample, stamps, scale, steps)), left_out=stamps.left_out, program=program)
+            events=tuple(_events(sample, stamps, scale, steps)), left_out=stamps.left_out, program=program,
+            display_hook=executable.display_hook)
 
 
 def _events(sample: Sample, stamps: Stamps, scale: Scale, steps: tuple[profiling.StepProfile, ...]) -> Any:

@@ -346,7 +346,8 @@ class CudaExecutable(Executable):
                 stack.callback(restore)
             call()
             phases, binding, times = measure_calls(call, self._device, self._stream)
-            return make_profile(self._program, binding.sizes, phases, times, self.compile_times(), self.account)
+            return make_profile(self._program, binding.sizes, phases, times, self.compile_times(), self.account,
+                                self.display_hook)
 
     def _save_variables(self) -> Iterator[Callable[[], None]]:
         """What puts each variable that is written back to what it was."""

@@ -63,7 +63,7 @@ def measure_calls(call: Callable[[], tuple[Phases, Binding, Sequence[Launcher], 
 
 
 def make_profile(program: Any, sizes: Any, phases: Sequence[Phases], times: Array, compiling: tuple[CompileTime, ...],
-                 account: str) -> Profile:
+                 account: str, display_hook: Any) -> Profile:
     """The profile of these calls. Steps that have nothing to do take no time."""
     steps = np.zeros((len(times), len(program.steps)))
     steps[:, :times.shape[1]] = times
@@ -75,7 +75,7 @@ def make_profile(program: Any, sizes: Any, phases: Sequence[Phases], times: Arra
     parts = tuple(Part(name, float(value)) for name, value in _parts(phases, steps, kept) if value)
     return Profile(device=program.device, threads=1, sizes=dict(sizes), rounds=len(walls), seconds=wall,
                    plain_seconds=wall, overhead=0.0, steps=profiled, parts=parts, compiling=compiling, account=account,
-                   events=tuple(_events(profiled)), program=program)
+                   events=tuple(_events(profiled)), program=program, display_hook=display_hook)
 
 
 def _parts(phases: Sequence[Phases], steps: Array, kept: Array) -> Iterator[tuple[str, float]]:

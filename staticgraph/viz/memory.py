@@ -44,9 +44,9 @@ LETTER = 0.605     # of the font's size, in this font
 HOLDERS_SHOWN = 10
 
 
-def export_memory(obj: Any, path: str | os.PathLike[str], theme: str = "light") -> None:
+def export_memory(obj: Any, path: str | os.PathLike[str], theme: str = "auto") -> None:
     """Write the memory plan of an executable or a compilation to `path`, which ends in .svg; see `memory_plan` for the
-    sizes that it is of. theme: "light", "dark", or "auto" for what the system asks for.
+    sizes that it is of. theme: "light", "dark", or "auto" for what the reader's system asks for.
 
     >>> sg.viz.export_memory(step, "plan.svg")
     """

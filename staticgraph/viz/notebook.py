@@ -1,4 +1,4 @@
-"""What notebooks show: tensors, executables, and graphs that are asked for with `sg.viz.graph`.
+"""What notebooks show: tensors, executables, profiles, and graphs that are asked for with `sg.viz.graph`.
 
 Comes in: the object. Goes out: a piece of HTML without scripts and without styles for anything else, every text
 escaped. Its size is bounded: of a large graph the part nearest to the results is drawn, and the rest is counted. Text
@@ -14,6 +14,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..compiler.program import Program
+from ..runtime.profile import Profile
+from ..runtime.profile_text import profile_text
 from ..tensor import Tensor, describe, toposort
 from .display import display
 from .drawing import draw, headline
@@ -26,6 +28,7 @@ from .text import clip, escape, one_line
 
 NEAR, DRAWN = 40, 150
 """Marks in the picture of a tensor, and in others."""
+PROFILE_WIDTH = 130
 ROWS = 14
 """Steps in the table of an executable."""
 WIDEST = 160
@@ -71,7 +74,9 @@ def graph(obj: Any, stage: str | None = None) -> Graph:
 
 
 def notebook_html(obj: Any) -> str:
-    """What a notebook shows of a tensor or of an executable."""
+    """What a notebook shows of a tensor, of an executable or of a profile."""
+    if isinstance(obj, Profile):     # its table, in the colours of the page
+        return f'<div style="{BOX}"><pre>{escape(profile_text(obj, PROFILE_WIDTH))}</pre></div>'
     return _tensor(obj) if isinstance(obj, Tensor) else _executable(obj.program, obj)
 
 

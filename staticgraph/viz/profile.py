@@ -14,7 +14,6 @@ from html import escape
 from pathlib import Path
 
 from ..errors import ArgumentError
-from ..runtime import profile as profiling
 from ..runtime.figures import digits, seconds
 from ..runtime.profile import Profile, StepProfile
 from ..runtime.profile_text import brief_lines, is_noticed, profile_text
@@ -264,11 +263,3 @@ def _sources(profile: Profile) -> Iterator[str]:
         yield (f'<details id="kernel{number}"><summary>{escape(kernel.name)}, {seconds(spent.get(number, 0.0))} a call'
                f'</summary><div class="scroll"><pre>{escape(kernel.text.strip())}</pre></div></details>')
     yield "</section>"
-
-
-def _notebook(profile: Profile) -> str:
-    """What a notebook shows: the table as text, which follows its colours."""
-    return f"<pre>{escape(xml_safe(profile_text(profile, 120)))}</pre>"
-
-
-profiling.display_hook = _notebook

@@ -71,7 +71,9 @@ def test_every_suffix(profile: Profile, tmp_path: Path) -> None:
 
 
 def test_a_notebook_shows_the_table(profile: Profile) -> None:
-    assert (profile._repr_html_() or "").startswith("<pre>") and "accounted for" in (profile._repr_html_() or "")
+    shown = profile._repr_html_()
+    assert shown is not None and "accounted for" in shown and "<script" not in shown
+    assert replace(profile, display_hook=None)._repr_html_() is None
 
 
 @pytest.mark.parametrize("colours", ["light", "dark"])
