@@ -35,8 +35,7 @@ MINIMUM_ROUNDS, MAXIMUM_ROUNDS = 5, 2000
 
 PHASES = {
     "arguments": "put in order, converted, checked",
-    "locks": "of variables and arena",
-    "binding": "tables, addresses, arrays for results",
+    "binding": "locks, tables, addresses, arrays for results",
     "copies in": "inputs to the device",
     "kernels": "the steps below",
     "waiting": "for other threads to finish a step",

@@ -1,7 +1,8 @@
 """Time stamps of kernels in a real call, by each thread that runs them.
 
 A launch table (see `memory`) is copied, with every kernel replaced by `STAMPED`: a native function that is called like
-a kernel, looks at the clock, calls the kernel, and looks again. The driver runs such a table like any other and knows
+a kernel, looks at the clock, calls the kernel, and looks again. Where nothing comes between two steps of a thread, the
+end of the one is the start of the other (`FOLLOWING`), and the clock is read once. The driver runs such a table like any other and knows
 nothing of it, so calls that nobody profiles cost what they did. A part of a chain is stamped for each block of rows.
 
 What a thread finds for a step goes into an entry of its own, one line of cache:
@@ -77,7 +78,8 @@ entry:
 """The clock by machine."""
 
 NAMES = {"amd64": "x86_64", "arm64": "aarch64"}
-STAMPED, NOW, NOTHING = "staticgraph_stamped", "staticgraph_now", "staticgraph_nothing"
+STAMPED, FOLLOWING = "staticgraph_stamped", "staticgraph_stamped_following"
+NOW, NOTHING = "staticgraph_now", "staticgraph_nothing"
 
 
 def assembly(machine: str) -> str:
@@ -95,13 +97,33 @@ entry:
   ret i32 0
 }}
 
-define i32 @{STAMPED}(ptr %entry.place, i64 %start, i64 %stop) {{
+{_stamped(STAMPED, START)}
+{_stamped(FOLLOWING, START_AFTER)}"""
+
+
+START = """  %before = call i64 @now()
+"""
+START_AFTER = f"""  %previous.place = getelementptr i64, ptr %entry.place, i64 {LAST - ENTRY_SLOTS}
+  %previous = load i64, ptr %previous.place
+  %ran = icmp ne i64 %previous, 0
+  br i1 %ran, label %known, label %ask
+ask:
+  %asked = call i64 @now()
+  br label %known
+known:
+  %before = phi i64 [ %previous, %entry ], [ %asked, %ask ]
+"""
+"""When a kernel starts: now; or when the step before it ended in this thread, where nothing comes between the two."""
+
+
+def _stamped(name: str, start: str) -> str:
+    return f"""
+define i32 @{name}(ptr %entry.place, i64 %start, i64 %stop) {{
 entry:
   %arguments.place = getelementptr i64, ptr %entry.place, i64 {ARGUMENTS}
   %kernel = load ptr, ptr %entry.place
   %arguments = load ptr, ptr %arguments.place
-  %before = call i64 @now()
-  %code = call i32 %kernel(ptr %arguments, i64 %start, i64 %stop)
+{start}  %code = call i32 %kernel(ptr %arguments, i64 %start, i64 %stop)
   %after = call i64 @now()
   %calls.place = getelementptr i64, ptr %entry.place, i64 {CALLS}
   %ticks.place = getelementptr i64, ptr %entry.place, i64 {TICKS}
@@ -236,9 +258,10 @@ class StampedTable:
         base = address_of(row)
         start = (self._binding.launches - base) // SLOT_BYTES
         table = row[start: start + STEP_SLOTS * len(launched)].reshape(-1, STEP_SLOTS)
-        place = 0
+        place, alone = 0, False
         for entry, original, step in zip(self._rows, table, launched):
             entry[:] = original
+            follows, alone = alone, bool(original[3] >= original[2])     # in one piece, by the thread that calls
             if step in chains:
                 count = chains[step].count
                 own = row[(int(original[1]) - base) // SLOT_BYTES:][:HEAD_SLOTS + PART_SLOTS * count]
@@ -247,7 +270,7 @@ class StampedTable:
                 entry[4] = self._tables.strides[0]
                 place += HEAD_SLOTS + PART_SLOTS * count
             else:
-                entry[0] = _address(STAMPED)
+                entry[0] = _address(FOLLOWING if follows and alone else STAMPED)
                 entry[1] = self._fill_entries(step, int(original[0]), int(original[1]), int(original[4]))
                 entry[4] = self._entries.strides[0]
 
@@ -258,7 +281,8 @@ class StampedTable:
             table[:] = own
             for number, part in enumerate(table[HEAD_SLOTS:].reshape(-1, PART_SLOTS)):
                 self._fill_entries(first + number, int(own[HEAD_SLOTS + PART_SLOTS * number]), int(part[1]), 0)
-                part[0], part[1] = _address(STAMPED), address_of(self._entries[thread, first + number])
+                part[0] = _address(FOLLOWING if number else STAMPED)
+                part[1] = address_of(self._entries[thread, first + number])
 
     def _fill_entries(self, step: int, kernel: int, arguments: int, stride: int) -> int:
         """The entry of a step for each thread; the address of the first."""

@@ -42,8 +42,8 @@ TRACED = 5
 """Calls of which the middle one becomes the trace."""
 
 
-NATIVE_WAY = (("locks", ""), ("results", ""), (NATIVE, "arguments"), ("results", ""))
-ORDINARY_WAY = (("arguments", ""), ("locks", ""), ("binding", ""), (NATIVE, "driver"), ("results", ""))
+NATIVE_WAY = (("binding", ""), (NATIVE, "arguments"), ("results", ""))
+ORDINARY_WAY = (("arguments", ""), ("binding", ""), (NATIVE, "driver"), ("results", ""))
 """Phases in their order, and what the time before the first kernel counts as in the one that runs them."""
 
 
@@ -93,7 +93,6 @@ class MarkedCalls:
             for lock in own:
                 lock.acquire()
                 held += 1
-            locked = clock()
             results = recent.results.take()
             if executable._early:
                 executable._copy_before(results, ())
@@ -111,7 +110,7 @@ class MarkedCalls:
                 own[held].release()
         if done is True:
             packed = executable._pack(results)
-            self._times = (start, locked, taken, ran, clock())
+            self._times = (start, taken, ran, clock())
             return packed
         del results
         return self._ordinary(start, args, kwargs)
@@ -127,7 +126,6 @@ class MarkedCalls:
                 held += 1
             if resident:
                 come_home(executable._storages, executable._written)
-            locked = clock()
             binding, results = executable._prepare(arrays, args)
             launches = self._stamped(binding)
             bound = clock()
@@ -143,7 +141,7 @@ class MarkedCalls:
                 held -= 1
                 own[held].release()
         packed = executable._pack(results)
-        self._times = (start, converted, locked, bound, ran, clock())
+        self._times = (start, converted, bound, ran, clock())
         return packed
 
     def _stamped(self, binding: Binding) -> int:

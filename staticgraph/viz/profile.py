@@ -30,7 +30,7 @@ COLOURS = 8
 LABELLED = 6
 """Steps whose names stand in the roofline, the longest first."""
 
-PART_COLOURS = {"kernels": 0, "waiting": 1, "driver": 5, "arguments": 2, "locks": 4, "binding": 3, "results": 6,
+PART_COLOURS = {"kernels": 0, "waiting": 1, "driver": 5, "arguments": 2, "binding": 3, "results": 6,
                 "interpreter": 7, "device": 1, "copies in": 2}
 
 
