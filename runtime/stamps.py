@@ -2,8 +2,9 @@
 
 A launch table (see `memory`) is copied, with every kernel replaced by `STAMPED`: a native function that is called like
 a kernel, looks at the clock, calls the kernel, and looks again. Where nothing comes between two steps of a thread, the
-end of the one is the start of the other (`FOLLOWING`), and the clock is read once. The driver runs such a table like any other and knows
-nothing of it, so calls that nobody profiles cost what they did. A part of a chain is stamped for each block of rows.
+end of the one is the start of the other (`FOLLOWING`), and the clock is read once. The driver runs such a table like
+any other and knows nothing of it, so calls that nobody profiles cost what they did. A part of a chain is stamped for
+each block of rows.
 
 What a thread finds for a step goes into an entry of its own, one line of cache:
 
