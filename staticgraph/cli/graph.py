@@ -65,14 +65,14 @@ def run(options: argparse.Namespace) -> int:
         _check(output)
     if options.format and "-" not in options.output:
         raise CommandError("--format is the format of -o -; of a file, its suffix is")
-    from ..viz import export, export_diff
-    from ..viz.export import rendered
+    from ..viz import export, export_diff, to_html
+    from ..viz.export import rendered, write_whole
 
     if options.diff:
         _check_diff(options)
         both = _subject(options.model), _subject(options.diff)
         for output in options.output:
-            export_diff(*both, output, names=(options.model, options.diff), theme=options.theme)
+            export_diff(*both, output, names=(_title(options.model), _title(options.diff)), theme=options.theme)
         return 0
     subject = _subject(options.model)
     for output in options.output:
@@ -80,9 +80,17 @@ def run(options: argparse.Namespace) -> int:
             text = rendered(subject, f".{options.format or 'txt'}", options.stage, options.theme, "write: the format")
             assert isinstance(text, str)
             sys.stdout.write(text)
+        elif Path(output).suffix.lower() == ".html":
+            page = to_html(subject, options.stage, theme=options.theme, title=_title(options.model))
+            write_whole(Path(output), page)
         else:
             export(subject, output, options.stage, theme=options.theme)
     return 0
+
+
+def _title(model: str) -> str:
+    """What a page calls a model: its file without the folders, and its name."""
+    return model.replace("\\", "/").rpartition("/")[2]
 
 
 def _check(output: str) -> None:

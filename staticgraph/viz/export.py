@@ -67,12 +67,12 @@ def to_png(obj: Any, stage: str | None = None, *, theme: str = "auto") -> bytes:
     return render_png(draw(model, arrange(display(model))), theme)
 
 
-def to_html(obj: Any, stage: str | None = None, *, theme: str = "auto") -> str:
+def to_html(obj: Any, stage: str | None = None, *, theme: str = "auto", title: str = "") -> str:
     """The explorer: one page with all stages, the kernels, the rewrite history and the memory plan, which opens at
-    `stage`. `obj` and `theme` as of `export`."""
+    `stage`. `obj` and `theme` as of `export`; without a title it is called after its outputs."""
     from .page import render_page
 
-    return render_page(obj, stage, theme=theme)
+    return render_page(obj, stage, title=title, theme=theme)
 
 
 Renderer = Callable[[Any, str | None, str], str | bytes]

@@ -74,6 +74,7 @@ def test_a_kernel_shows_its_source_cost_and_buffers(browser: Any, small: Path) -
         tab.locator(".group.kernel .title").first.click()
         assert title(tab).startswith("step 0") and "def " in tab.inner_text(".source")
         assert count(tab, ".source .py-word") > 3 and "flops" in tab.inner_text(".details")
+        assert "goes to step 1" in tab.locator(".details section", has_text="KERNEL OF ITS OWN").inner_text()
         tab.locator(".details section", has_text="WRITES").locator("a").first.click()
         assert "#memory/buffer" in tab.url and tab.locator(".memory tr.chosen").is_visible()
         tab.locator(".details section", has_text="WRITTEN BY").locator("a").first.click()

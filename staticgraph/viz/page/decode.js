@@ -31,7 +31,7 @@
     for (const node of nodes) {
       for (const input of new Set(node.inputs)) nodes[input].users.push(node.id);
     }
-    for (const [name, node] of data.outputs) nodes[node].results.push(`output ${name}`);
+    for (const [name, node] of data.outputs) nodes[node].results.push(name === 'output' ? name : `output ${name}`);
     for (const [variable, node] of data.updates) nodes[node].results.push(`new value of ${nodes[variable].name || 'variable'}`);
     return { name: data.name, what: data.what, nodes, kernels: data.kernels, status: data.status || null,
       was: data.was || {}, ...readPicture(data, read, columns) };

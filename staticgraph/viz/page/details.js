@@ -129,8 +129,19 @@
         facts([['iterations', step.extent], ...this.cost(step.flops, step.bytes), ['launch', kernel.launch],
           ['chain', chain ? `steps ${chain[0]} to ${chain[0] + chain[1] - 1}, ${chain[2]} rows` : '']]),
         this.lines(step.lines), this.buffers('reads', step.reads.filter((each) => !step.writes.includes(each))),
-        this.buffers('writes', step.writes), this.kernelSource(step, true),
+        this.buffers('writes', step.writes), this.boundaries(step, stage), this.kernelSource(step, true),
         this.nodeLinks('computes', shown, nodes), this.stepLinks('same kernel', others, stage.name));
+    }
+
+    /** Why what it reads and what reads it is no part of it. */
+    boundaries(step, stage) {
+      const { program } = this.subject;
+      return section('why it is a kernel of its own', program.boundaries.filter(([first, second]) => first === step.id || second === step.id)
+        .slice(0, 30).map(([first, second, value, line, reason, rows]) => {
+          const other = program.steps[first === step.id ? second : first];
+          return [first === step.id ? `${value} goes to ` : `${value} comes from `, link(`#${stage.name}/step${other.id}`, `step ${other.id}  ${other.name}`),
+            `: ${reason}`, rows ? `; by rows: ${rows}` : null, line ? element('span', { class: 'line', text: ` ${line}` }) : null];
+        }));
     }
 
     buffers(title, numbers) {

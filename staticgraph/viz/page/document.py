@@ -33,6 +33,7 @@ def render_page(obj: Any, stage: str | None = None, *, title: str = "", theme: s
     theme "auto" it follows the reader's setting until the switch in the page is used."""
     found = find_subject(obj)
     data = subject_data(found)
+    title = title or ", ".join(name for name, _ in data["stages"][0]["outputs"])[:60]
     shown = [each["name"] for each in data["stages"]]
     start = stage or next(name for name in ("fused", "tensor") if name in shown)
     return document({"kind": "graph", "title": title, "theme": theme, "start": start, **data}, memory_figure(found))

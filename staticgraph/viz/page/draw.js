@@ -112,15 +112,39 @@
     return b[1] - a[1] < 16 ? null : [(a[0] + b[0]) / 2 + 4, (a[1] + b[1]) / 2 + 3];
   }
 
-  /** What flows: where a path has a text of its own, and on all paths that leave their mark if `types` is given. */
+  /** Whether boxes overlap; rows of 40 units keep the search short. */
+  class Taken {
+    constructor() { this.rows = new Map(); }
+
+    add(left, top, right, foot) {
+      for (let row = Math.floor(top / 40); row <= Math.floor(foot / 40); row++) {
+        this.rows.set(row, [...(this.rows.get(row) || []), [left, top, right, foot]]);
+      }
+    }
+
+    has(left, top, right, foot) {
+      for (let row = Math.floor(top / 40); row <= Math.floor(foot / 40); row++) {
+        if ((this.rows.get(row) || []).some((box) => left < box[2] && box[0] < right && top < box[3] && box[1] < foot)) return true;
+      }
+      return false;
+    }
+  }
+
+  /** What flows: where a path has a text of its own, and on all paths that leave their mark if `types` is given and
+   *  there is room. */
   function drawLabels(scene, types) {
-    const found = [], seen = new Set();
+    const found = [], seen = new Set(), taken = new Taken();
+    if (types) scene.items.filter((item) => !item.open).forEach((item) => taken.add(item.x, item.y, item.x + item.width, item.y + item.height));
     for (const path of scene.paths) {
       const content = path.label || (types && !seen.has(path.source) ? types(path) : '');
       if (!content) continue;
-      seen.add(path.source);
       const place = path.at ? [path.at[0], path.at[1] + 3] : besideOf(path.points);
-      if (place) found.push(text(...place, content, path.at ? 'flow middle' : 'flow'));
+      if (!place) continue;
+      const width = content.length * LETTER.label, box = [place[0] - 2, place[1] - 9, place[0] + width, place[1] + 2];
+      if (!path.at && taken.has(...box)) continue;     // another path of this value may have room
+      taken.add(...box);
+      seen.add(path.source);
+      found.push(text(...place, content, path.at ? 'flow middle' : 'flow'));
     }
     return found;
   }

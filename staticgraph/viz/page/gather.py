@@ -97,6 +97,8 @@ def program_data(found: Subject, texts: Texts) -> dict[str, Any] | None:
                      "launch": f"{kernel.launch.threads} threads a block, {kernel.launch.items} iterations each block"
                      if kernel.launch else ""} for kernel in program.kernels],
         "steps": [step_data(program, step, texts) for step in program.steps],
+        "boundaries": [[each.first, each.second, each.value, each.line, each.reason, each.rows]
+                       for each in program.boundaries],
         "chains": [[chain.first, chain.count, str(chain.rows)] for chain in program.chains],
         "buffers": [{"name": planned[number].name, "type": planned[number].type, "place": buffer.place,
                      "role": planned[number].role, "offset": str(buffer.offset), "bytes": str(buffer.nbytes),

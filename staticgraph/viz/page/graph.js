@@ -6,6 +6,7 @@
   const START_CLOSED = 90;      // marks; what has more starts with its groups closed
   const LAID_OUT_HERE = 320;    // marks; of what has more, all of it is shown as it was laid out when the page was made
   const TYPES_SHOWN = 60;
+  const FEW_STEPS = 40;
 
   class GraphView {
     constructor(subject, details) {
@@ -47,10 +48,15 @@
         const state = { ways, way: ways[0], open: new Set(), trees: new Map(), camera: null };
         this.states.set(stage.name, state);
         const tree = this.treeOf(stage, state);
-        if (stage.base <= START_CLOSED) tree.groups.forEach((group) => state.open.add(group.key));
+        if (stage.base <= START_CLOSED || this.isShort(stage)) tree.groups.forEach((group) => state.open.add(group.key));
         else if (stage.status) this.openChanges(stage, tree, state);
       }
       return this.states.get(stage.name);
+    }
+
+    /** A program of few steps is drawn in rows that keep to the page, even where it has many buffers. */
+    isShort(stage) {
+      return stage.name === 'program' && this.subject.program.steps.length <= FEW_STEPS;
     }
 
     /** Of two graphs in one, what differs is open, unless that is much. */
