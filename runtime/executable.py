@@ -146,14 +146,17 @@ class Executable(ABC):
                         step: int | None = None) -> NoReturn:
         """Raise what the status block says, found after a step (where that is known), for a call with these inputs."""
         finding, error = found(self._program, status, sizes, step), reported(self._program, status, sizes, step)
-        if finding is not None and self.explain_finding is not None:
-            try:
-                raise self.explain_finding(finding, inputs) or error
-            except type(error):
-                raise
-            except Exception as why:     # such as too little memory; what was found is the error even so
-                error.add_note(f"its cause could not be looked for: {type(why).__name__}: {why}")
-        raise error
+        try:
+            if finding is not None and self.explain_finding is not None:
+                try:
+                    raise self.explain_finding(finding, inputs) or error
+                except type(error):
+                    raise
+                except Exception as why:     # such as too little memory; what was found is the error even so
+                    error.add_note(f"its cause could not be looked for: {type(why).__name__}: {why}")
+            raise error
+        finally:
+            del error     # it knows this frame, which would keep the executable alive
 
     def _repr_html_(self) -> str | None:
         return self.display_hook(self) if self.display_hook is not None else None
