@@ -68,9 +68,10 @@ tensor.display_hook = _display
 
 def _draw(compilation: Any, folder: Any) -> dict[str, str]:
     """The pictures of a dump: the roof's, like `viz` below."""
-    for suffix in (".svg", ".json"):
+    for suffix in (".svg", ".html", ".json"):
         import_module("staticgraph.viz").export(compilation, folder / f"graph{suffix}")
-    return {"graph.svg, graph.json": "a picture of the graph with its fused kernels, and the same as data"}
+    return {"graph.svg, graph.html, graph.json": "the graph with its fused kernels, as a picture, as a page to explore "
+                                                 "and as data"}
 
 
 api.draw = _draw

@@ -7,6 +7,7 @@
     record.py          a call step by step, with what each step found and left in memory
     kernel_files.py    the script of a kernel
     main_file.py       the script of the whole program
+    plan_text.py       its sizes, memory and steps in it
     folder.py          the folder: written under another name first, then put in its place
     write.py           all of it, with a README
 

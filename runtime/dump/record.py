@@ -104,11 +104,12 @@ class Recorder:
         steps = []
         for number, step in enumerate(program.steps):
             tell(f"step {number + 1} of {len(program.steps)}")
-            before = {index: self.array(index).copy() for index in {*step.reads, *step.writes}}
+            touched = dict.fromkeys((*step.writes, *step.reads)) if self.keeps(number, step) else ()
+            before = {index: self.array(index).copy() for index in touched}
             self.call(step)
             if self.status[0]:
                 report(self.status.tolist(), number)
-            if self.keeps(number, step, before):
+            if before:
                 steps.append(self.step_record(number, step, before))
         self.copy_results(("arena", "output"))
         return Recording(self.sizes, self.inputs, self.old, self.outputs, self.state, steps, self.skipped)
@@ -135,14 +136,14 @@ class Recorder:
                  else address_of(self.fixed[buffer.place][buffer.index]))
         return start + self.size(argument.offset)
 
-    def keeps(self, number: int, step: Step, before: Mapping[int, Array]) -> bool:
+    def keeps(self, number: int, step: Step) -> bool:
         """Is this step to be kept, or is there one like it, or no room?"""
         sizes = tuple(self.size(each.value) if each.kind == "size" else each.kind for each in step.arguments)
-        like = step.kernel, self.size(step.extent), sizes, tuple(array.shape for array in before.values())
+        like = step.kernel, self.size(step.extent), sizes
         if like in self.kept:
             self.skipped[number] = f"has the same sizes as step {self.kept[like]}"
             return False
-        nbytes = sum(array.nbytes for array in before.values())
+        nbytes = sum(self.array(index).nbytes for index in {*step.writes, *step.reads})
         if self.nbytes + nbytes > MOST_BYTES and any(kernel == step.kernel for kernel, *_ in self.kept):
             self.skipped[number] = "is left out, because its arrays are large"
             return False

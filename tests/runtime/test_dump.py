@@ -343,8 +343,8 @@ def test_without_inputs_they_are_made_up_and_the_levels_are_there(tmp_path: Path
     compiled = sg.compile([x, t], sg.where(t, sg.sum(x, axis=1), 0.0))
     compiled.dump(tmp_path / "dump")
     names = {str(path.relative_to(tmp_path / "dump")) for path in (tmp_path / "dump").rglob("*")}
-    assert {"main.py", "README.md", "graph.txt", "graph.svg", "graph.json", "explain.txt", "passes/schedule.txt",
-            "passes/kernels.ir.txt", "passes/program.txt", "inputs.npz"} <= names
+    assert {"main.py", "README.md", "graph.txt", "graph.svg", "graph.html", "graph.json", "explain.txt", "source.py",
+            "passes/schedule.txt", "passes/kernels.ir.txt", "passes/program.txt", "inputs.npz"} <= names
     with np.load(tmp_path / "dump" / "inputs.npz", allow_pickle=False) as data:
         assert data["array0"].shape == (64, 3) and data["array1"].dtype == np.bool_
     readme = (tmp_path / "dump" / "README.md").read_text()
