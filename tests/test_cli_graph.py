@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import staticgraph as sg
 from staticgraph.cli import main
 from staticgraph.cli.graph import BINARY, STAGES, SUFFIXES
 from staticgraph.viz.export import FORMATS, THEMES
-from tests.test_cli import MODEL
+from tests.test_cli import MODEL, ROOT
 
 
 @pytest.fixture
@@ -37,6 +41,23 @@ def test_the_terminal_gets_a_table_or_what_it_asks_for(model: str, capsys: pytes
     assert json.loads(found.out)["stage"] == "program" and found.err == ""
     assert main(["graph", model, "-o", "-", "--format", "mmd"]) == 0
     assert "flowchart TB" in capsys.readouterr().out
+
+
+def test_a_terminal_of_few_characters(tmp_path: Path) -> None:
+    path = tmp_path / "named.py"
+    path.write_text("import staticgraph as sg\ny = sg.exp(sg.placeholder('\\u03b1\\ud800', shape=(2,)))\n")
+    done = subprocess.run([sys.executable, "-m", "staticgraph", "graph", f"{path}:y", "-o", "-"], cwd=ROOT, check=True,
+                          capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)})
+    assert b"'??'" in done.stdout and done.stderr == b""
+
+
+def test_options_of_a_saved_graph_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    x = sg.placeholder("x", shape=("n",))
+    v = sg.variable(np.zeros(2), name="v")
+    step = sg.compile([x], sg.log(sg.nn.softmax(x)), updates={v: v + 1.0}, options={"stabilise": False})
+    sg.save_graph(tmp_path / "saved.json", step)
+    assert main(["graph", str(tmp_path / "saved.json"), "-o", "-"]) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == sg.viz.to_text(step).splitlines()[-2:]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -71,8 +92,6 @@ def test_mistakes(arguments: list[str], message: str, model: str, tmp_path: Path
 
 def test_a_missing_package_is_told_with_its_line(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                                  capsys: pytest.CaptureFixture[str]) -> None:
-    import sys
-
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
     assert main(["graph", model, "-o", str(tmp_path / "x.png")]) == 1

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .models import CommandError, find_model
+from .progress import working
 
 STAGES = ("tensor", "primitive", "fused", "program")
 SUFFIXES = (".svg", ".png", ".txt", ".dot", ".mmd", ".json", ".graphml", ".html")
@@ -50,8 +51,7 @@ def add_parser(commands: Any) -> None:
     add("model", metavar="MODEL", help="path/to/model.py:name")
     add("-o", "--output", metavar="FILE", required=True, action="append",
         help="the file to write, - for the terminal; may be repeated")
-    add("--stage", choices=STAGES, default="fused",
-        help="what is shown (default: fused)")
+    add("--stage", choices=STAGES, default="fused", help="what is shown (default: fused)")
     add("--format", choices=[suffix[1:] for suffix in SUFFIXES if suffix not in BINARY], metavar="FORMAT",
         help="the format of -o - (default: txt)")
     add("--theme", choices=("auto", "light", "dark"), default="auto",
@@ -79,18 +79,26 @@ def run(options: argparse.Namespace) -> int:
         if output == "-":
             text = rendered(subject, f".{options.format or 'txt'}", options.stage, options.theme, "write: the format")
             assert isinstance(text, str)
-            sys.stdout.write(text)
-        elif Path(output).suffix.lower() == ".html":
-            page = to_html(subject, options.stage, theme=options.theme, title=_title(options.model))
-            write_whole(Path(output), page)
-        else:
-            export(subject, output, options.stage, theme=options.theme)
+            _print(text)
+            continue
+        with working(f"drawing {output}"):
+            if Path(output).suffix.lower() == ".html":
+                page = to_html(subject, options.stage, theme=options.theme, title=_title(options.model))
+                write_whole(Path(output), page)
+            else:
+                export(subject, output, options.stage, theme=options.theme)
     return 0
 
 
 def _title(model: str) -> str:
     """What a page calls a model: its file without the folders, and its name."""
     return model.replace("\\", "/").rpartition("/")[2]
+
+
+def _print(text: str) -> None:
+    """What the terminal's encoding does not have is shown as a question mark."""
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
 
 
 def _check(output: str) -> None:
@@ -118,5 +126,6 @@ def _subject(text: str) -> Any:
     if model.executable is not None:
         return model.executable
     if model.updates:
-        return compile_only(model.inputs, model.outputs, updates=model.updates)
+        with working(f"compiling {model.name}"):
+            return compile_only(model.inputs, model.outputs, updates=model.updates, options=model.options)
     return model.outputs

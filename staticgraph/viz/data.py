@@ -75,13 +75,15 @@ def render_json(model: Model) -> str:
     results = {"outputs": [{"name": name, "node": number} for name, number in model.outputs],
                "updates": [{"variable": variable, "node": number} for variable, number in model.updates]}
     document = {"format": FORMAT, "version": VERSION, "stage": model.stage, **data, "kernels": kernels, **results}
+    if model.chains:
+        document["chains"] = list(model.chains)
     return json.dumps(document, indent=1) + "\n"
 
 
 def render_graphml(model: Model) -> str:
     """GraphML."""
     graph = model_graph(model)
-    for _, attributes in graph.nodes(data=True):
+    for *_, attributes in (*graph.nodes(data=True), *graph.edges(data=True)):
         attributes.update((key, xml_safe(value)) for key, value in attributes.items() if isinstance(value, str))
     document = io.BytesIO()
     nx.write_graphml_xml(graph, document)

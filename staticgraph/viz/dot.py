@@ -51,9 +51,9 @@ def _arrows(display: Display) -> Iterator[str]:
     for arrow in display.arrows:
         attributes = [f'headlabel="{arrow.order}"'] if arrow.order else []
         if arrow.folded:
-            attributes += ["style=dashed", f"tooltip={quoted(', '.join(reversed(arrow.folded)))}"]
-        text = f" [{', '.join(attributes)}]" if attributes else ""
-        yield f"  m{arrow.source} -> m{arrow.target}{text};"
+            attributes.append("style=dashed")
+        told = "\n".join([display.marks[arrow.source].detail, *reversed(arrow.folded)]).strip()
+        yield f"  m{arrow.source} -> m{arrow.target} [{', '.join([*attributes, f'tooltip={quoted(told)}'])}];"
 
 
 def quoted(text: str) -> str:

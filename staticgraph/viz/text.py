@@ -10,11 +10,13 @@ import re
 import unicodedata
 
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_COMMANDS = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def one_line(text: str) -> str:
-    """The text with every run of white space and separators as one space."""
-    return " ".join(text.split())
+    """The text with every run of white space and separators as one space, and nothing that commands a terminal or turns
+    the direction of what follows."""
+    return _COMMANDS.sub("\ufffd", " ".join(text.split()))
 
 
 def clip(text: str, widest: int) -> str:

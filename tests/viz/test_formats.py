@@ -4,6 +4,7 @@ called."""
 from __future__ import annotations
 
 import html
+import json
 import re
 import shutil
 import struct
@@ -12,9 +13,12 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import networkx as nx
+import numpy as np
 import pytest
 
 import staticgraph as sg
+from staticgraph.api import compile_only
 from staticgraph.viz.display import display
 from staticgraph.viz.export import FORMATS
 from staticgraph.viz.marks import Display
@@ -114,6 +118,33 @@ def test_graphviz_reads_dot(stage: str) -> None:
                           check=True, encoding="utf-8")
     rows = [line.split(" ", 1)[0] for line in done.stdout.splitlines()]
     assert (rows.count("node"), rows.count("edge")) == (len(shown.marks), len(shown.arrows)) and done.stderr == ""
+
+
+def test_names_of_everything_are_data_in_every_format(tmp_path: Path) -> None:
+    """Scopes, dimensions, keys of outputs, variables and strings in attributes, not of placeholders only."""
+    x = sg.placeholder(AWKWARD, shape=("größe", 2), dtype="float32")
+    with sg.name_scope(HOSTILE):
+        v = sg.variable(np.zeros(2, "float32"), name=HOSTILE)
+        y = sg.sum(sg.exp(x) * v)
+    compilation = compile_only([x], {HOSTILE: y, AWKWARD: x * 2.0}, updates={v: v - sg.grad(y, v)})
+    for stage in STAGES:
+        model = collect(compilation, stage)
+        assert "größe" in "".join(node.type for node in model.nodes)
+        root = ElementTree.fromstring(sg.viz.to_svg(compilation, stage))
+        tags = {element.tag.rpartition("}")[2] for element in root.iter()}
+        assert tags == {"svg", "g", "title", "path", "rect", "text", "style"}
+        sg.viz.export(compilation, tmp_path / "a.graphml", stage)
+        assert len(nx.read_graphml(tmp_path / "a.graphml")) == len(model.nodes)
+        data = json.loads(sg.viz.to_json(compilation, stage))
+        assert [node["type"] for node in data["nodes"]] == [node.type for node in model.nodes]
+        check_mermaid(sg.viz.to_mermaid(compilation, stage), display(model))
+        listed = sg.viz.to_text(compilation, stage).splitlines()
+        assert sum(line.lstrip().startswith("%") for line in listed) == len(model.nodes)
+
+
+def test_names_do_not_command_terminals() -> None:
+    text = sg.viz.to_text(sg.exp(sg.placeholder("\x1b[31mred\x9b\u202eturned", shape=(2,))))
+    assert "placeholder '\ufffd[31mred\ufffd\ufffdturned'" in text
 
 
 # PNG.
