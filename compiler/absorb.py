@@ -15,11 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from staticgraph import location
 from staticgraph.op import Inference, primitive, registry
 from staticgraph.rewrite.journal import Fired, Journal, Rebuilt
 from staticgraph.rewrite.pattern import scalar_value
-from staticgraph.tensor import Tensor, build, rebuild, toposort
+from staticgraph.tensor import Tensor, build, hand_on, made_of, rebuild, toposort
 from staticgraph.types import TensorType
 
 FLOATS = ("float32", "float64")
@@ -86,7 +85,7 @@ def _exchanged(node: Tensor, found: _Found, done: dict[Tensor, Tensor]) -> Tenso
     new = _absorbed(found, done)
     if node is found.result:
         return new
-    with location.using(node.locations):
+    with made_of(node):
         return registry["greater"](new, done[node.inputs[1]])
 
 
@@ -142,5 +141,7 @@ def _is_sign_test(node: Tensor, total: Tensor) -> bool:
 
 def _absorbed(found: _Found, done: dict[Tensor, Tensor]) -> Tensor:
     inputs = [*found.product.inputs, *([] if found.bias is None else [found.bias])]
-    with location.using([*found.product.locations, *found.result.locations]):
-        return build(matmul_epilogue, [done[each] for each in inputs], {"activation": found.activation})
+    with made_of(found.result, found.before, found.product):
+        made = build(matmul_epilogue, [done[each] for each in inputs], {"activation": found.activation})
+    hand_on(found.result, made)
+    return made

@@ -15,11 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from staticgraph import location
 from staticgraph.op import Inference, primitive, registry
 from staticgraph.ops.movement import flip_axes, permute_dims, reshape, slice_axes
 from staticgraph.rewrite.journal import Fired, Journal, Rebuilt
-from staticgraph.tensor import Tensor, build, rebuild, toposort
+from staticgraph.tensor import Tensor, build, hand_on, made_of, rebuild, toposort
 from staticgraph.types import Shape, Size, TensorType, floor_divide, product
 
 from .direct_calls import conv_blocks, weight_blocks
@@ -121,9 +120,10 @@ def direct(outputs: Sequence[Tensor], journal: Journal | None = None) -> tuple[l
         make = _ROUTES.get(node.op.name)
         made = None
         if make is not None and str(node.dtype) in FLOATS:
-            with location.using(node.locations):
+            with made_of(node):
                 made = make(node, *inputs)
         if made is not None:
+            hand_on(node, made)
             fired.append(Fired(f"direct-{node.op.name}", "its own kernel reads windows where they lie, without a copy",
                                node, made, (node,)))
         done[node] = rebuild(node, inputs) if made is None else made

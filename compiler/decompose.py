@@ -14,11 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from staticgraph import location
 from staticgraph.op import as_tensor, broadcast, registry
 from staticgraph.ops.leaf import constant_scalar
 from staticgraph.rewrite.journal import Fired, Journal, Rebuilt
-from staticgraph.tensor import Tensor, build, rebuild, toposort
+from staticgraph.tensor import Tensor, build, hand_on, made_of, rebuild, toposort
 
 from .views import is_one
 
@@ -66,9 +65,10 @@ class _Sweep:
         return [done[output] for output in outputs]
 
     def exchange(self, node: Tensor, change: _Change, at_roots: bool = False) -> Tensor:
-        with location.using(node.locations):
+        with made_of(node):
             result = change.make(node)
         if result is not node:
+            hand_on(node, result)
             fired = Fired(change.rule.format(node.op.name), change.why, node, result, (node,), at_roots)
             self.fired.append(fired)
             if self.journal is not None:

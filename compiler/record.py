@@ -20,6 +20,7 @@ from .program import GraphRecord, NodeRecord, Rewrite
 
 LINES_KEPT = 12
 PLACES_KEPT = 4
+PARTNERS_KEPT = 12
 
 
 class Texts(NamedTuple):
@@ -59,12 +60,15 @@ class Recorder:
     def nodes(self, order: Sequence[Tensor], number: Mapping[Tensor, int],
               steps: Mapping[Tensor, tuple[int, ...]]) -> tuple[NodeRecord, ...]:
         """The records of nodes whose positions are known, with the steps that compute them."""
-        return tuple(self._node(node, number, steps.get(node, ())) for node in order)
+        partners = partners_of(order)
+        return tuple(self._node(node, number, steps.get(node, ()), partners.get(node, ())) for node in order)
 
-    def _node(self, node: Tensor, number: Mapping[Tensor, int], steps: tuple[int, ...]) -> NodeRecord:
+    def _node(self, node: Tensor, number: Mapping[Tensor, int], steps: tuple[int, ...],
+              partners: Sequence[Tensor]) -> NodeRecord:
         texts = self._texts.get(node) or self._describe(node)
         return NodeRecord(node.op.name, node.op.kind, texts.type, node.name or "", node.scope, texts.lines,
-                          tuple(number[each] for each in node.inputs), texts.detail, steps, (), texts.flops,
+                          tuple(number[each] for each in node.inputs), texts.detail, steps,
+                          tuple(number[each] for each in partners), texts.flops,
                           texts.bytes_moved)
 
     def _describe(self, node: Tensor) -> Texts:
@@ -76,6 +80,35 @@ class Recorder:
             lines = self._lines[node.locations] = tuple(map(str, node.locations[:LINES_KEPT]))
         texts = self._texts[node] = Texts(kind, lines, format_attrs(node), str(flops_of(node)), str(bytes_of(node)))
         return texts
+
+
+def partners_of(order: Sequence[Tensor]) -> dict[Tensor, list[Tensor]]:
+    """For nodes that have some: of a forward node its cotangents (and tangents), or those of what it is a part of; of a
+    backward node the nodes whose cotangent it is, or else the node whose gradient rule made it."""
+    related = [(node, node._kin) for node in order if node._kin is not None and not _is_number(node)]
+    owners: dict[int, list[Tensor]] = {}
+    cotangents: dict[int, list[Tensor]] = {}
+    for node, kin in related:
+        for mark in kin.marks:
+            owners.setdefault(mark, []).append(node)
+        for mark in kin.cotangent_of:
+            cotangents.setdefault(mark, []).append(node)
+    found: dict[Tensor, list[Tensor]] = {}
+    for node, kin in related:
+        near = [each for mark in kin.cotangent_of for each in owners.get(mark, ())]
+        near += [each for mark in kin.marks for each in cotangents.get(mark, ())]
+        near = near or [each for mark in kin.part_of for each in cotangents.get(mark, ())]
+        near = near or [each for mark in kin.made_for for each in owners.get(mark, ())]
+        partners = [each for each in dict.fromkeys(near) if each is not node][:PARTNERS_KEPT]
+        if partners:
+            found[node] = partners
+    return found
+
+
+def _is_number(node: Tensor) -> bool:
+    while node.op.kind == "view":
+        node = node.inputs[0]
+    return node.op.name == "constant"
 
 
 def summary(stage: str, fired: Iterable[Fired]) -> list[Rewrite]:

@@ -82,7 +82,7 @@ def jvp(outputs: Any, wrt: Any, tangents: Any, *, unconnected: Unconnected = "ra
     moves = matching("jvp", "tangent", tangents, wrt, tensors)
     dummies = [stand_in(y, f"cotangent of output {number}") for number, y in enumerate(ys)]
     pulled = gradients("jvp", ys, tensors, dummies, unconnected)
-    pushed = pull_back(pulled, moves, dummies)
+    pushed = pull_back(pulled, moves, dummies, forward=True)
     alive = {id(node) for node in toposort([each for each in pushed if each is not None])}
     repaired = stabilise(ys, opaque=tensors)
     connected = active_nodes(toposort(repaired), set(map(id, tensors)))

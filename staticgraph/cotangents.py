@@ -20,16 +20,18 @@ import numpy as np
 
 from . import location
 from .errors import GradientError, message
+from .kinship import Kinship, join, new_marks
 from .op import as_tensor, broadcast, registry
 from .tensor import Tensor, build, operand_row, toposort
 from .types import provably_different
 
 
 def pull_back(outputs: Sequence[Tensor], cotangents: Sequence[Tensor], wrt: Sequence[Tensor],
-              boundary: bool = False) -> list[Tensor | None]:
+              boundary: bool = False, forward: bool = False) -> list[Tensor | None]:
     """The cotangent of each tensor in `wrt`, None where no output depends on it in a differentiable way.
 
-    With `boundary`, nothing flows through a tensor of `wrt` to what it was made from.
+    With `boundary`, nothing flows through a tensor of `wrt` to what it was made from. With `forward` the outputs are
+    themselves cotangents, and what is found are tangents: they belong to the nodes whose cotangents are gone through.
     """
     targets = {id(tensor) for tensor in wrt}
     order = toposort(outputs, stop=(lambda node: id(node) in targets) if boundary else None)
@@ -43,18 +45,31 @@ def pull_back(outputs: Sequence[Tensor], cotangents: Sequence[Tensor], wrt: Sequ
         contributions = pending.pop(id(node), None)
         if contributions is None:
             continue
-        with location.using(node.locations):
+        marks = marks_of(node, forward)
+        with location.using(node.locations, Kinship(made_for=marks)):
             total = accumulate(contributions)
             if id(node) in targets:
                 found[id(node)] = total
                 if boundary:
                     continue
+            if not is_filled(total):
+                total._kin = join((total._kin, Kinship(cotangent_of=marks)))
             if not any(id(each) in active for each in node.inputs):
                 continue
             for each, contribution in zip(node.inputs, input_cotangents(node, total), strict=True):
                 if contribution is not None and id(each) in active:
                     pending.setdefault(id(each), []).append(contribution)
     return [found.get(id(tensor)) for tensor in wrt]
+
+
+def marks_of(node: Tensor, forward: bool) -> tuple[int, ...]:
+    """The marks by which a node's cotangents know it; with `forward` those of the node whose cotangent it is itself."""
+    kin = node._kin or Kinship()
+    if forward and (kin.cotangent_of or kin.made_for):
+        return kin.cotangent_of or kin.made_for
+    if not kin.marks:
+        kin = node._kin = kin._replace(marks=new_marks())
+    return kin.marks
 
 
 def active_nodes(order: Sequence[Tensor], targets: set[int]) -> set[int]:

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from .kinship import Kinship
+
 
 class Location(NamedTuple):
     """A line of a user's file; prints as ``model.py:12``."""
@@ -28,6 +30,7 @@ class Location(NamedTuple):
 class _Context(threading.local):
     def __init__(self) -> None:
         self.inherited: tuple[Location, ...] = ()
+        self.kin: Kinship | None = None
         self.scopes: tuple[str, ...] = ()
 
 
@@ -51,15 +54,20 @@ def _is_internal(module: str) -> bool:
     return module == "staticgraph" or module.startswith("staticgraph.")
 
 
+def current_kin() -> Kinship | None:
+    """Whom a node made now belongs to, if a derivative or a rewrite makes it."""
+    return _context.kin
+
+
 @contextmanager
-def using(locations: Sequence[Location]) -> Iterator[None]:
-    """Nodes made inside belong to these lines: for gradient rules and rewrites."""
-    before = _context.inherited
-    _context.inherited = tuple(locations)
+def using(locations: Sequence[Location], kin: Kinship | None = None) -> Iterator[None]:
+    """Nodes made inside belong to these lines, and to this kin: for gradient rules and rewrites."""
+    before = _context.inherited, _context.kin
+    _context.inherited, _context.kin = tuple(locations), kin
     try:
         yield
     finally:
-        _context.inherited = before
+        _context.inherited, _context.kin = before
 
 
 def union(groups: Sequence[Sequence[Location]]) -> tuple[Location, ...]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +21,15 @@ import numpy as np
 from . import location as location_
 from . import locks
 from .errors import ArgumentError, DTypeError, ShapeError
+from .kinship import Kinship, join
 from .location import Location
 from .types import Dim, Shape, Size, TensorType, product
 
 if TYPE_CHECKING:
     from .op import Op
+
+LINES = 16
+"""Lines that a node keeps, those nearest to it first."""
 
 Guard = tuple[Size, Size, str]
 """Two sizes that must agree at the call, and what they are."""
@@ -80,7 +85,8 @@ class Tensor:
     `attrs` (read-only mapping), `location` (the user's line that first made it).
     """
 
-    __slots__ = ("__weakref__", "_label", "_locations", "_scope", "_state", "attrs", "guards", "inputs", "op", "type")
+    __slots__ = ("__weakref__", "_kin", "_label", "_locations", "_scope", "_state", "attrs", "guards", "inputs", "op",
+                 "type")
 
     # NumPy must hand `ndarray - tensor` to us instead of building an array of objects.
     __array_ufunc__ = None
@@ -90,6 +96,7 @@ class Tensor:
     attrs: Mapping[str, Any]
     type: TensorType
     guards: tuple[Guard, ...]
+    _kin: Kinship | None
 
     def __init__(self, op: Op, inputs: tuple[Tensor, ...], attrs: Mapping[str, Any], type: TensorType,
                  guards: tuple[Guard, ...] = (), label: str | None = None, state: VariableState | None = None) -> None:
@@ -102,6 +109,7 @@ class Tensor:
         self._label = label
         self._state = state
         self._locations = location_.current()
+        self._kin = location_.current_kin()
         self._scope = location_.current_scope()
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -331,7 +339,7 @@ def build(op: Op, inputs: Sequence[Tensor], attrs: Mapping[str, Any]) -> Tensor:
 def _merge_locations(node: Tensor) -> None:
     new = location_.current()
     if new[0] not in node._locations:
-        node._locations = location_.union((node._locations, new))[:16]
+        node._locations = location_.union((node._locations, new))[:LINES]
 
 
 def freeze(value: Any) -> Any:
@@ -387,7 +395,30 @@ def rebuild(node: Tensor, inputs: Sequence[Tensor]) -> Tensor:
         new._label = node._label
     new._scope = new._scope or node._scope
     add_guards(new, [guard for guard in node.guards if guard[2].startswith(UNPROVEN)])
+    hand_on(node, new)
     return new
+
+
+@contextmanager
+def made_of(*nodes: Tensor) -> Iterator[None]:
+    """What is made inside takes the place of the first of these nodes, and of the others that only it needs: it carries
+    their lines, those of the first before the rest, and belongs to the first one's kin."""
+    lines = nodes[0]._locations if len(nodes) == 1 else location_.union([each._locations for each in nodes])[:LINES]
+    kin = nodes[0]._kin
+    with location_.using(lines, kin and kin.inner()):
+        yield
+
+
+def hand_on(node: Tensor, result: Tensor) -> None:
+    """What takes a node's place has its cotangents, and is the cotangent that the node was. Numbers are nobody's."""
+    if node._kin is None or result is node:
+        return
+    base = result
+    while base.op.kind == "view":
+        base = base.inputs[0]
+    if base.op.name != "constant":
+        own = result._kin
+        result._kin = node._kin if own is None else join((own, own.fitting(node._kin)))
 
 
 UNPROVEN = "read from a file: "

@@ -15,10 +15,9 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 from typing import Any
 
-from .. import location
 from ..errors import VerificationError, message
 from ..op import as_tensor, broadcast
-from ..tensor import Tensor, operand_row, rebuild, toposort
+from ..tensor import Tensor, hand_on, made_of, operand_row, rebuild, toposort
 from ..types import provably_different
 from .journal import Fired, Journal, Rebuilt
 from .pattern import Look, Match, Rule
@@ -146,11 +145,12 @@ def apply_rule(rule: Rule, node: Tensor, opaque: frozenset[int], guarded: Set[in
     for found in rule.pattern.match(node, Match(), opaque):
         if rule.where is not None and not rule.where(found):
             continue
-        with location.using(location.union([each.locations for each in found.nodes])[:16]):
+        with made_of(node, *found.nodes):
             result = finish(rule, node, rule.instantiate(found))
         if result is not None and keeps_guards(found, result, guarded):
             if result._label is None and not any(result is value for value in found.bound.values()):
                 result._label = node._label
+            hand_on(node, result)
             return Fired(rule.name, rule.why, node, result, found.nodes)
     return None
 
