@@ -3,8 +3,8 @@
 Comes in: `Sample`s, each a real call with the moments at which its phases began and the stamps of its kernels (see
 `stamps`), and the times of calls without any of that in between. Goes out: a `Profile`.
 
-Rows add up to the time of a call. What is noted in the calls is averaged over the middle half of them by time, so rows
-still add up and what disturbs a few calls does not count.
+Rows add up to the time of a call. What is noted in the calls is averaged over the fastest quarter of them, so rows
+still add up, and what disturbs calls does not count, for it only makes them longer.
 
 * A step lasts from the first thread's start to the last thread's end; `busy` is the time of its threads together.
 * Steps of a chain take turns for some rows at a time, in every thread. Each of their blocks is stamped, so `busy` is
@@ -282,8 +282,6 @@ def _spans(begin: Array, end: Array, caller: Array, shared: Array) -> tuple[Arra
     return span, within, after
 
 
-def middle_half(times: Array) -> Array:
-    """The positions of the calls between the quartiles by time, at least one."""
-    order = np.argsort(times, kind="stable")
-    cut = len(order) // 4
-    return order[cut: max(len(order) - cut, cut + 1)]
+def fastest_quarter(times: Array) -> Array:
+    """The positions of the calls that took the least time, at least one: what disturbs a call makes it longer."""
+    return np.argsort(times, kind="stable")[:-(-len(times) // 4)]

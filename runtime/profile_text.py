@@ -69,7 +69,7 @@ def _headline(profile: Profile, width: int) -> str:
     machine = threads if profile.device == "cpu" else profile.device
     texts = [f"{seconds(profile.seconds)} a call in {count(len(profile.steps), 'step')} on {machine}{sizes}; "
              f"{seconds(profile.plain_seconds)} without looking at it ({profile.overhead:+.1%}), "
-             f"the middle half of {count(profile.rounds, 'call')} each"]
+             f"the fastest quarter of {count(profile.rounds, 'call')} each"]
     if profile.peaks is not None:
         peaks = profile.peaks
         texts.append(f"this machine, {'one thread' if peaks.threads == 1 else f'{peaks.threads} threads'}: copies "

@@ -22,7 +22,7 @@ from staticgraph import locks
 
 from .. import profile as profiling
 from ..memory import Binding
-from ..profile import NATIVE, Event, Mark, Profile, Sample, divide, make_steps, middle_half
+from ..profile import NATIVE, Event, Mark, Profile, Sample, divide, fastest_quarter, make_steps
 from ..residence import come_home, resident
 from ..stamps import Scale, StampedTable, Stamps, load_now, look
 from .peak import cache_bytes, measured_peaks
@@ -163,16 +163,21 @@ class MarkedCalls:
 
 
 class _Nothing:
-    """What `MarkedCalls` is measured against: enters and leaves."""
+    """What `MarkedCalls` is measured against: enters and leaves, and keeps some times."""
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self.inside = 0.0
+        self._clock, self._executable = clock, None
+        self._times: tuple[float, ...] = (0.0, 0.0)
 
-    def __call__(self, /, *args: Any, **kwargs: Any) -> None:
-        clock = self._clock
+    @property
+    def inside(self) -> float:
+        return self._times[-1] - self._times[0]
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        clock, executable = self._clock, self._executable
         start = clock()
-        self.inside = clock() - start
+        self._times = (start, start, start, clock())
+        return executable
 
 
 def interpreter_seconds(args: tuple[Any, ...], kwargs: dict[str, Any], clock: Clock, rounds: int = 200) -> float:
@@ -181,7 +186,8 @@ def interpreter_seconds(args: tuple[Any, ...], kwargs: dict[str, Any], clock: Cl
     for _ in range(rounds):
         start = clock()
         nothing(*args, **kwargs)
-        found.append(clock() - start - nothing.inside)
+        end = clock()
+        found.append(end - start - nothing.inside)
     return float(np.median(found))
 
 
@@ -257,15 +263,17 @@ class _Measurement:
         clock, call, args, kwargs = self._clock, self._plain, self._args, self._kwargs
         self._marked.reset(False)     # as before the others: what was done before is seen in the caches
         start = clock()
-        call(*args, **kwargs)
+        kept = call(*args, **kwargs)
         self._plain_times.append(clock() - start)
+        del kept     # to let go of results is the caller's affair
 
     def _sample(self, events: bool = False) -> Sample:
         clock, call, args, kwargs = self._clock, self._marked, self._args, self._kwargs
         call.reset(events)
         start = clock()
-        call(*args, **kwargs)
+        kept = call(*args, **kwargs)
         end = clock()
+        del kept
         return Sample(start, end, call.marks, call.entries())
 
     def _profile(self, scale: Scale, trace: tuple[Sample, Stamps], peaks: bool) -> Profile:
@@ -275,7 +283,7 @@ class _Measurement:
         plain = np.array(self._plain_times)
         found = divide(self._samples, scale, executable._layout.launched,
                        interpreter_seconds(self._args, self._kwargs, self._clock))
-        kept = middle_half(walls)
+        kept, undisturbed = fastest_quarter(walls), plain[fastest_quarter(plain)].mean()
         steps = make_steps(program, sizes, found.seconds[kept].mean(0), found.calls[kept].mean(0),
                            found.busy[kept].mean(0), cache_bytes())
         parts = tuple(profiling.Part(name, float(times[kept].mean())) for name, times in found.parts.items()
@@ -283,8 +291,8 @@ class _Measurement:
         sample, stamps = trace
         return Profile(
             device=program.device, threads=executable._threads, sizes=dict(sizes), rounds=len(walls),
-            seconds=float(walls[kept].mean()), plain_seconds=float(np.median(plain)),
-            overhead=float(np.median(walls / plain)) - 1, steps=steps, parts=parts,
+            seconds=float(walls[kept].mean()), plain_seconds=float(undisturbed),
+            overhead=float(walls[kept].mean() / undisturbed) - 1, steps=steps, parts=parts,
             compiling=(), account=executable.account,
             peaks=measured_peaks(executable._threads) if peaks and program.steps else None,
             events=tuple(_events(sample, stamps, scale, steps)), left_out=stamps.left_out, program=program,

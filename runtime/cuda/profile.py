@@ -15,7 +15,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..convert import Array
-from ..profile import BUDGET, MAXIMUM_ROUNDS, MINIMUM_ROUNDS, CompileTime, Event, Part, Profile, make_steps, middle_half
+from ..profile import (
+    BUDGET,
+    MAXIMUM_ROUNDS,
+    MINIMUM_ROUNDS,
+    CompileTime,
+    Event,
+    Part,
+    Profile,
+    fastest_quarter,
+    make_steps,
+)
 from .device import Device, Stream
 from .device import Event as Mark
 from .launch import Launcher
@@ -68,7 +78,7 @@ def make_profile(program: Any, sizes: Any, phases: Sequence[Phases], times: Arra
     steps = np.zeros((len(times), len(program.steps)))
     steps[:, :times.shape[1]] = times
     walls = np.array([each.end - each.start for each in phases])
-    kept = middle_half(walls)
+    kept = fastest_quarter(walls)
     seconds = steps[kept].mean(0)
     profiled = make_steps(program, sizes, seconds, (seconds > 0).astype(float), seconds, {})
     wall = float(walls[kept].mean())

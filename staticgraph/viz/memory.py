@@ -322,7 +322,8 @@ def _style(theme: str) -> str:
     """Class names are this picture's own, for it may stand in a page with others."""
     root = f".sgm-{theme}"
     colours = {name: f"var(--sgm-{name})" for name in COLOURS["light"]} if theme == "auto" else COLOURS[theme]
-    rules = [f"{root} text{{fill:{colours['ink']}}}", f"{root} .sgm-paper{{fill:{colours['paper']}}}",
+    rules = [f"{root} text{{fill:{colours['ink']};text-rendering:geometricPrecision}}",
+             f"{root} .sgm-paper{{fill:{colours['paper']}}}",
              f"{root} .sgm-area{{fill:{colours['area']}}}", f"{root} .sgm-step{{fill:transparent}}",
              f"{root} .sgm-band{{fill:{colours['peak']};opacity:.18}}",
              f"{root} .sgm-rule{{stroke:{colours['line']};stroke-width:1;fill:none}}"]
