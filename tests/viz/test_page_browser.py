@@ -188,6 +188,12 @@ def test_the_slider_goes_through_the_history(browser: Any, small: Path) -> None:
         figures = tab.locator(".sides figure")
         assert "cross_entropy" in figures.nth(0).inner_text() and "cross_entropy" not in figures.nth(1).inner_text()
         assert "sg.nn.cross_entropy(hidden @ w2, t)" in tab.inner_text(".details")
+        tab.select_option("#rule", "fuse")
+        assert figures.nth(0).locator(".group").count() == 0 and figures.nth(1).locator(".group.open rect").count() == 1
+        tab.select_option("#rule", "expand-cross_entropy")
+        tab.locator(".sides figure").first.locator(".root").click()
+        assert title(tab).endswith("cross_entropy")
+        tab.go_back()
         tab.locator(".details a", has_text="tensor").first.click()     # to the node, and back by what was done to it
         assert title(tab).endswith("cross_entropy")
         tab.locator(".details section", has_text="WHAT WAS DONE TO IT").locator("a").first.click()

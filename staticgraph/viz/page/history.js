@@ -38,6 +38,7 @@
     return { about, nodes: [...seen].sort((a, b) => a - b).map((number) => past.nodes[number]) };
   }
 
+  /** Nodes that a firing is about. */
   const wasThere = ({ node, matched }) => new Set([node, ...matched].slice(0, MOST));
 
   /** What stands for it now: the new nodes, and old ones on the way from there to what was read before. */
@@ -56,19 +57,19 @@
 
   const { LETTER, clip } = sgpage.place;
 
-  function markOf(node, id, kind) {
+  function markOf(node, id) {
     const leaf = LEAVES.has(node.op), detail = clip(node.detail, 24);
     const label = node.op === 'constant' || node.op === 'size_of' ? detail || node.op : leaf ? clip(node.name || node.op, 30)
       : detail ? `${node.op}(${detail})` : node.op;
     const role = { placeholder: 'input', size_of: 'constant' }[node.op] || (leaf ? node.op : 'op');
-    return { id, role, label, detail: node.type, node: node.id, part: '', kind, kernel: -1,
+    return { id, role, label, detail: node.type, node: node.id, part: '',
       width: Math.max(label.length * LETTER.title, node.type.length * LETTER.detail) + 22, height: 36 };
   }
 
   /** A fragment as a small stage that the layout takes. Numbers are drawn at each of their readers. */
-  function smallStage(past, { about, nodes }, root) {
+  function smallStage(past, { about, nodes }, joined = false) {
     const marks = [], arrows = [], markFor = new Map();
-    const add = (node) => marks.push(markOf(node, marks.length, node.id === root ? 'root' : about.has(node.id) ? 'about' : 'around')) - 1;
+    const add = (node) => marks.push({ ...markOf(node, marks.length), kernel: joined && about.has(node.id) ? 0 : -1 }) - 1;
     for (const node of nodes) if (about.has(node.id) || !LEAVES.has(node.op)) markFor.set(node.id, add(node));
     for (const number of about) {
       const node = past.nodes[number];
@@ -77,12 +78,20 @@
         if (source !== markFor.get(number)) arrows.push({ source, target: markFor.get(number), order: node.inputs.length > 1 ? at + 1 : 0, folded: [] });
       });
     }
-    return { nodes: past.nodes, marks, arrows, base: marks.length, kernels: [] };
+    return { nodes: past.nodes, marks, arrows, base: marks.length, kernels: ['one kernel'] };
   }
 
+  /** Fusion changes no node: it puts some that are there into one kernel. */
+  const joins = (firing) => firing.node === firing.result && !firing.added.length;
+
   class Picture {
-    constructor(label) {
+    /** `pick` is told the node of a mark that is clicked. */
+    constructor(label, pick) {
       const { svg, inner } = sgpage.draw.frame(label);
+      svg.addEventListener('click', (event) => {
+        const at = event.target.closest('[data-node]');
+        if (at) pick(Number(at.dataset.node));
+      });
       Object.assign(this, { svg, inner, camera: new sgpage.Camera(svg, inner) });
       this.view = element('div', { class: 'picture' }, svg, this.camera.controls());
     }
@@ -111,9 +120,10 @@
         this.slider, button('›', 'next moment (right arrow)', () => this.move(1), { id: 'after' }), this.counter,
         element('label', {}, 'rule ', this.filter));
       this.bar.addEventListener('keydown', (event) => this.key(event));
-      this.before = new Picture('before');
-      this.after = new Picture('after');
-      this.whole = new Picture('the graph after this pass');
+      const pick = (number) => this.pick(number);
+      this.before = new Picture('before', pick);
+      this.after = new Picture('after', pick);
+      this.whole = new Picture('the graph after this pass', pick);
       this.head = element('div', { class: 'moment' });
       this.sides = element('div', { class: 'sides' },
         element('figure', {}, element('figcaption', { text: 'before' }), this.before.view),
@@ -192,12 +202,14 @@
     showFiring({ firing, stage, index }) {
       this.head.replaceChildren(this.passes(stage), element('h2', {}, firing.rule,
         element('span', { class: 'quiet', text: `  ${stage.name}, ${index + 1} of ${stage.firings.length}` })),
-      element('p', { text: firing.why }), element('p', { class: 'change' }, ...this.change(firing.before, firing.after)));
+      element('p', { text: firing.why }), element('p', { class: 'change' }, ...this.change(firing)));
       const { past } = this;
       const old = wasThere(firing), made = new Set([firing.result, ...firing.added]);
-      for (const [picture, root, about] of [[this.before, firing.node, old], [this.after, firing.result, isThere(past, firing, old)]]) {
-        const small = smallStage(past, fragment(past, about), root);
-        const scene = sgpage.place.nested(small, sgpage.groups.grouped(small, 'none'), new Set());
+      for (const [picture, root, about] of [[this.before, firing.node, old], [this.after, firing.result, joins(firing) ? old : isThere(past, firing, old)]]) {
+        const small = smallStage(past, fragment(past, about), picture === this.after && joins(firing));
+        const tree = sgpage.groups.grouped(small, 'kernel');
+        tree.groups.forEach((group) => { group.fixed = true; });
+        const scene = sgpage.place.nested(small, tree, new Set(tree.groups.map((group) => group.key)));
         const isNew = (number) => picture === this.before ? about.has(number) : made.has(number);
         picture.draw(scene, past.nodes, (number) => number === root ? 'root' : isNew(number) ? 'about' : about.has(number) ? '' : 'around');
       }
@@ -205,7 +217,9 @@
     }
 
     /** What it cost and what it costs, as far as both are known. */
-    change(before, after) {
+    change(firing) {
+      const { before, after } = firing;
+      if (joins(firing)) return [element('span', { class: 'quiet', text: 'what goes between them does not go through memory' })];
       const row = (name, old, now) => old === now ? null : element('span', { class: 'delta' }, `${name} ${old} → ${now}`);
       const found = [row('nodes', before.nodes, after.nodes), row('flops', before.flops, after.flops), row('bytes', before.bytes, after.bytes)];
       return found.some(Boolean) ? found.filter(Boolean) : [element('span', { class: 'quiet', text: 'costs the same' })];
@@ -216,10 +230,16 @@
       const name = (number) => { const node = past.nodes[number]; return [element('code', { text: `%${number} ${node.op}` }),
         element('span', { class: 'type', text: ` ${node.type}` }), node.detail ? ` ${clip(node.detail, 60)}` : null, this.inStages(number)]; };
       details.show(element('h2', { text: firing.rule }), element('p', { text: firing.why }), details.lines(firing.lines),
-        section('what was there', [...new Set([firing.node, ...firing.matched])].slice(0, MOST).map(name)),
-        section('what stands for it', [...new Set([firing.result, ...firing.added])].slice(0, MOST).map(name)),
-        facts([['flops before', firing.before.flops], ['flops after', firing.after.flops],
+        section(joins(firing) ? 'in one kernel' : 'what was there', [...new Set([firing.node, ...firing.matched])].slice(0, MOST).map(name)),
+        joins(firing) ? null : section('what stands for it', [...new Set([firing.result, ...firing.added])].slice(0, MOST).map(name)),
+        joins(firing) ? null : facts([['flops before', firing.before.flops], ['flops after', firing.after.flops],
           ['bytes before', firing.before.bytes], ['bytes after', firing.after.bytes]]));
+    }
+
+    /** To a node in the graph as it was built, else in the one after all passes; nodes in between are in neither. */
+    pick(number) {
+      const found = this.subject.stages.flatMap((stage) => stage.nodes.filter((node) => node.past === number).map((node) => [stage, node]))[0];
+      if (found) sgpage.go(`${found[0].name}/${found[1].id}`);
     }
 
     /** Links to a node in the graphs that it is part of. */
@@ -247,7 +267,7 @@
       for (const firing of stage.firings) counts.set(firing.rule, { why: firing.why, count: (counts.get(firing.rule)?.count || 0) + 1 });
       const first = (rule) => this.moments.findIndex((moment) => moment.kind === 'firing' && moment.stage === stage && moment.firing.rule === rule);
       details.show(element('h2', { text: title }), element('p', { text: stage.what }),
-        section('what fired', [...counts].map(([rule, { why, count }]) => [link(`#history/${first(rule)}`, rule), ` ${count} times: ${why}`])),
+        section('what fired', [...counts].map(([rule, { why, count }]) => [link(`#history/${first(rule)}`, rule), ` ${count === 1 ? 'once' : `${count} times`}: ${why}`])),
         counts.size ? null : element('p', { class: 'quiet', text: 'Nothing was exchanged here.' }));
     }
   }
