@@ -12,6 +12,7 @@ the user, named after the producer, which then tells its number.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -30,6 +31,8 @@ PORT = Item(6.0, 0.0)
 SLANT = 8.0
 """How far the ends of ops that are not forward are pointed or slanted."""
 MOST_BENDS = 3000
+JUMPS_BESIDE = 16
+"""Jumps to one mark that stand in a row; further ones stand above them."""
 SPANS = (100, 50, 25, 12, 6, 3)
 INNER = Spacing(between=16.0, layers=22.0, slope=0.07, most=60.0)
 OUTER = Spacing(between=34.0, layers=34.0, slope=0.07, most=110.0)
@@ -116,6 +119,7 @@ class _Arranger:
         self.outer_layers: list[int] = []
         self.column_of: list[int] = []
         self.rules: list[float] = []
+        self.jumps_to: Counter[int] = Counter()
         self._outer_places()
         self.inside = self._sort_by_kernel()
         self._outer_order()
@@ -146,6 +150,17 @@ class _Arranger:
         self.outer_layers = within_width(layers, pairs, widths, height)
         self.column_of = in_columns(self.outer_layers, pairs, [
             (width, item.height) for width, item in zip(widths, sizes, strict=True)], OUTER.layers * 1.4)
+        self._pull_leaves(pairs)
+
+    def _pull_leaves(self, pairs: Sequence[tuple[int, int]]) -> None:
+        """What reads nothing goes to the column of its first reader."""
+        readers: dict[int, list[int]] = {}
+        for source, target in pairs:
+            readers.setdefault(source, []).append(target)
+        for place in set(readers) - {target for _, target in pairs}:
+            column, layer = min((self.column_of[each], self.outer_layers[each]) for each in readers[place])
+            if column != self.column_of[place]:
+                self.column_of[place], self.outer_layers[place] = column, layer - 1
 
     def _outer_pairs(self) -> set[tuple[int, int]]:
         return {(self.place_of[arrow.source], self.place_of[arrow.target]) for arrow in self._outer_arrows()}
@@ -192,8 +207,9 @@ class _Arranger:
         if target.kernel >= 0:
             self.place_of.append(place)
         else:
+            self.jumps_to[place] += 1
             self.place_of.append(len(self.outer_layers))
-            self.outer_layers.append(self.outer_layers[place] - 1)
+            self.outer_layers.append(self.outer_layers[place] - 1 - self.jumps_to[place] // JUMPS_BESIDE)
             self.column_of.append(self.column_of[place])
         return len(self.marks) - 1
 

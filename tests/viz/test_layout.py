@@ -7,10 +7,14 @@ from itertools import combinations, pairwise
 
 import pytest
 
+import staticgraph as sg
 from staticgraph.viz.columns import HIGHEST, columns
+from staticgraph.viz.display import display
 from staticgraph.viz.layering import PAGE, assign_layers, within_width
 from staticgraph.viz.layout import Item, Layout, Link, _isotonic, lay_out
+from staticgraph.viz.model import collect
 from staticgraph.viz.ordering import order_layers
+from staticgraph.viz.scene import arrange
 
 SLACK = 1e-6
 
@@ -173,3 +177,17 @@ def test_columns_are_cut_where_few_values_pass() -> None:
 def test_what_is_not_a_ribbon_is_one_column() -> None:
     assert columns([0, 1, 2], [(0, 1), (1, 2)], [(100.0, 40.0)] * 3, 30.0) == [0, 0, 0]
     assert columns([], [], [], 30.0) == []
+
+
+def test_inputs_stand_in_the_column_of_their_first_reader() -> None:
+    x = sg.placeholder("x", shape=("n",))
+    value = x
+    for number in range(300):
+        value = sg.sin(value) if number != 200 else sg.sin(value) * sg.placeholder("late", shape=("n",))
+    scene = arrange(display(collect(value)))
+    assert scene.rules
+    marks = dict(enumerate(scene.display.marks))
+    (late,) = (number for number, mark in marks.items() if mark.label == "late")
+    (reader,) = (number for number, mark in marks.items() if mark.label.endswith("multiply"))
+    assert any(path.source == late and path.target == reader for path in scene.paths)
+    assert late and not any(mark.role == "jump" and mark.label == "late" for mark in marks.values())
