@@ -263,8 +263,9 @@ def divide(samples: Sequence[Sample], scale: Scale, launched: Sequence[int], int
             parts[mark.entered][number] += entering
             inside = parts["kernels"][number] + parts["waiting"][number]
             parts["driver"][number] += max(mark.end - mark.start - entering - inside, 0.0)
-    parts["interpreter"] = np.minimum(interpreter, wall)
-    parts["not accounted"] = np.maximum(wall - sum(parts.values()), 0.0)
+    rest = np.maximum(wall - sum(parts.values()), 0.0)
+    parts["interpreter"] = np.minimum(interpreter, rest)
+    parts["not accounted"] = rest - parts["interpreter"]
     return Division(parts, seconds, entries[..., 0].sum(1), busy)
 
 

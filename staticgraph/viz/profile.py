@@ -186,14 +186,17 @@ def _roofline(profile: Profile) -> Iterator[str]:
 
 
 def _plots(profile: Profile) -> Iterator[tuple[str, str]]:
-    """A roofline for each kind of floats that is computed with."""
+    """A roofline for each kind of floats that is computed with, the one that takes most of the call first."""
     peaks = profile.peaks
     if peaks is None:
         return
     named = _labelled(profile)
-    for dtype, peak in (("float32", peaks.float32_gflop_s), ("float64", peaks.float64_gflop_s)):
-        steps = [step for step in profile.steps if step.flops and step.bytes_moved and step.seconds
-                 and ("float64" if step.dtype == "float64" else "float32") == dtype]
+    kinds: dict[str, list[StepProfile]] = {"float32": [], "float64": []}
+    for step in profile.steps:
+        if step.flops and step.bytes_moved and step.seconds:
+            kinds["float64" if step.dtype == "float64" else "float32"].append(step)
+    for dtype, steps in sorted(kinds.items(), key=lambda item: -sum(step.seconds for step in item[1])):
+        peak = peaks.float64_gflop_s if dtype == "float64" else peaks.float32_gflop_s
         points = [Point(f"step {step.number}, {step.kernel}", step.flops / step.bytes_moved, step.gflop_s,
                         step.number % COLOURS, 3 + 9 * math.sqrt(min(step.seconds / profile.seconds, 1)),
                         str(step.number) if step.number in named else "") for step in steps]

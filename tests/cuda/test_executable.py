@@ -322,6 +322,9 @@ def test_profile_times_each_step_and_changes_nothing(gpu: FakeDriver) -> None:
     profile = executable.profile()
     assert [step.kernel for step in profile.steps] == ["add_one", "copy"]
     assert all(step.seconds > 0 for step in profile.steps)
+    assert {"kernels", "results"} <= {part.name for part in profile.parts} and 0 < profile.accounted <= 1
+    assert sum(part.seconds for part in profile.parts) == pytest.approx(profile.seconds, rel=0.01)
+    assert "on cuda" in str(profile) and len(profile.trace()["traceEvents"]) > len(profile.events) == 2
     assert np.array_equal(storage.read(), ramp(4) + 1)
     assert np.array_equal(executable(), ramp(4) + 1)
 

@@ -332,8 +332,8 @@ def test_a_trace_of_threads_steps_and_the_compile() -> None:
     assert any("test_profile.py:" in line for event in called for line in event["args"]["lines"])
     phases = [event for event in trace["traceEvents"] if event["ph"] == "X" and event["cat"] == "phase"]
     for event in called:     # slices of a thread lie inside of one another or apart
-        assert event["tid"] or any(phase["ts"] - 1 <= event["ts"] and event["ts"] + event["dur"] <= phase["ts"]
-                                   + phase["dur"] + 1 for phase in phases)
+        assert event["tid"] or any(phase["ts"] - 1e-3 <= event["ts"] and event["ts"] + event["dur"] <= phase["ts"]
+                                   + phase["dur"] + 1e-3 for phase in phases)
 
 
 def test_the_passes_are_timed_for_a_program_from_the_cache_too() -> None:
