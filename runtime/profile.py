@@ -259,10 +259,11 @@ def divide(samples: Sequence[Sample], scale: Scale, launched: Sequence[int], int
             if mark.name != NATIVE:
                 parts[mark.name][number] += mark.end - mark.start
                 continue
-            entering = min(max(first[number] - mark.start, 0.0), mark.end - mark.start)
+            # the two clocks are a tenth of a microsecond apart: what is outside of kernels is divided, never more
+            outside = max(mark.end - mark.start - parts["kernels"][number] - parts["waiting"][number], 0.0)
+            entering = min(max(first[number] - mark.start, 0.0), outside)
             parts[mark.entered][number] += entering
-            inside = parts["kernels"][number] + parts["waiting"][number]
-            parts["driver"][number] += max(mark.end - mark.start - entering - inside, 0.0)
+            parts["driver"][number] += outside - entering
     rest = np.maximum(wall - sum(parts.values()), 0.0)
     parts["interpreter"] = np.minimum(interpreter, rest)
     parts["not accounted"] = rest - parts["interpreter"]
