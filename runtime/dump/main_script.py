@@ -226,6 +226,8 @@ class Program:
             buffer = plan.buffers[index]
             if buffer.place != "arena":
                 return fixed[buffer.place][buffer.where]
+            if 0 in buffer.shape:     # nothing may lie anywhere
+                return np.empty(buffer.shape, buffer.dtype)
             return np.ndarray(buffer.shape, buffer.dtype, arena, buffer.where)
 
         for number, index in enumerate(plan.outputs):     # results that are inputs, constants or old state

@@ -94,7 +94,7 @@ def _readme(program: Program, title: str, recording: Recording | None, rows: Map
 
 Made by staticgraph {_version()}. Inputs: {len(program.inputs)}, outputs: {len(program.outputs)}, variables:
 {len(program.variables)}; steps: {len(program.steps)}, kernels: {len(program.kernels)}. Bytes of intermediate results:
-`{_cell(str(program.arena_bytes))}`.{f" Recorded with {_cell(sizes)}." if sizes else ""}
+{_cell(str(program.arena_bytes))}.{f" Recorded with {_cell(sizes)}." if sizes else ""}
 
 {run}
 | file | what it is |

@@ -126,7 +126,7 @@ def test_main_is_a_module_for_other_sizes_that_keeps_its_state(folder: Path, mod
     sys.modules.pop("main", None)
     main = importlib.import_module("main")
     try:
-        for rows, seed in ((40, 0), (7, 1), (1, 2), (300, 3)):
+        for rows, seed in ((40, 0), (7, 1), (1, 2), (0, 4), (300, 3)):
             x, t = model.inputs(rows, seed)
             got, wanted = main.run(x, t=t), model.step(x, t)
             assert list(got) == list(wanted) and bits(list(got.values())) == bits(list(wanted.values()))
@@ -175,6 +175,23 @@ def test_graphs_of_all_kinds(tmp_path: Path) -> None:
         scripts += scripts_of(tmp_path / name)
     told = run_alone(*scripts)
     assert "WRONG" not in told and told.count("the same bits") > len(scripts)
+
+
+def test_sizes_that_are_formulas_or_have_no_name(tmp_path: Path) -> None:
+    n = sg.Dim("n")
+    x, y = sg.placeholder("x", (2 * n + 1, None)), sg.placeholder("y", (None, 3))
+    compiled = sg.compile([x, y], [sg.sum(x, axis=1)[1:], sg.flip(y.T), sg.concat([x, x], axis=1)])
+    compiled.dump(tmp_path / "dump", np.ones((5, 4), "float32"), np.ones((2, 3), "float32"))
+    run_alone(*scripts_of(tmp_path / "dump"))
+    arrays = [np.arange(21, dtype="float32").reshape(7, 3), np.arange(12, dtype="float32").reshape(4, 3)]
+    np.savez(tmp_path / "given.npz", x=arrays[0], y=arrays[1])
+    code = (f"import sys; sys.modules['staticgraph'] = None; sys.path.insert(0, {str(tmp_path / 'dump')!r})\n"
+            f"import main, numpy as np\ngiven = dict(np.load({str(tmp_path / 'given.npz')!r}))\n"
+            f"np.savez({str(tmp_path / 'got.npz')!r}, *main.run(**given))\nmain.run(given['x'][:6], given['y'])")
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True)
+    assert "no size makes a dimension 6" in done.stderr
+    with np.load(tmp_path / "got.npz") as got:
+        assert bits(list(got.values())) == bits(compiled(*arrays))
 
 
 def test_checks_assertions_and_prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
