@@ -163,7 +163,10 @@ class _Reader:
             node._label = name
         node._scope = node._scope or scope
         if len(node._locations) > 1:     # a constant that exists already has the same line, with its folder
-            node._locations = tuple({str(each): each for each in reversed(node._locations)}.values())[::-1]
+            lines: dict[str, Location] = {}
+            for each in node._locations:
+                lines.setdefault(str(each), each)
+            node._locations = tuple(lines.values())
         add_guards(node, self.bounds.guards(node))
         self.nodes.append(node)
 
