@@ -170,15 +170,18 @@ TWO_SIZES, SIZE = Form(_write_sizes, _read_two_sizes), Form(_write_sizes, _read_
 # Everything else
 
 
+DTYPES = {each.name: each for each in SUPPORTED}
+
+
 def _read_dtype(data: Any, place: Place) -> np.dtype[Any]:
     return dtype_of(data)
 
 
 def dtype_of(data: Any) -> np.dtype[Any]:
     """A dtype by its name."""
-    found = [each for each in SUPPORTED if each.name == data] if isinstance(data, str) else []
-    need(bool(found), f"a dtype, one of {', '.join(map(str, SUPPORTED))}")
-    return found[0]
+    if not isinstance(data, str) or data not in DTYPES:
+        raise FileFormatError(f"needed a dtype, one of {', '.join(DTYPES)}")
+    return DTYPES[data]
 
 
 def _read_bool(data: Any, place: Place) -> bool:

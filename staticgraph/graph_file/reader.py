@@ -158,7 +158,8 @@ class _Reader:
         name, scope = (_text(told, key) for key in ("name", "scope"))
         with location.using(_lines(told.get("lines", []))):
             node = self.build(told, {"shape": shape, "dtype": dtype})
-        need((node.dtype, node.shape) == (dtype, shape), f"the type that it has, {node.type}")
+        if (node.dtype, node.shape) != (dtype, shape):
+            raise FileFormatError(f"needed the type that it has, {node.type}")
         if name and (node._label is None or not node.op.interned):
             node._label = name
         node._scope = node._scope or scope

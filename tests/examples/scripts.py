@@ -1,6 +1,8 @@
 """Running examples as their users do."""
 
 import os
+import subprocess
+import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -21,3 +23,16 @@ def loaded(script: Path) -> ModuleType:
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def import_builds_a_loss_and_nothing_else(script: Path, folder: Path) -> None:
+    """Running the file as an import does, in a process of its own, is quick and writes nothing."""
+    code = ("import runpy, sys\n"
+            f"names = runpy.run_path({str(script)!r})\n"
+            "assert names['loss'].shape == (), names['loss']\n"
+            "heavy = [name for name in ('numba', 'sklearn', 'tqdm', 'matplotlib') if name in sys.modules]\n"
+            "assert not heavy, heavy\n")
+    run = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment(), capture_output=True, text=True,
+                         check=False)
+    assert (run.returncode, run.stdout) == (0, ""), run.stderr
+    assert list(folder.iterdir()) == []

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import staticgraph as sg
-from tests.examples.scripts import environment, loaded
+from tests.examples.scripts import environment, import_builds_a_loss_and_nothing_else, loaded
 
 SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "digits_cnn.py"
 pytest.importorskip("sklearn")
@@ -17,15 +17,7 @@ pytest.importorskip("tqdm")
 
 
 def test_import_builds_the_graph_and_nothing_else(tmp_path: Path) -> None:
-    code = ("import runpy, sys\n"
-            f"names = runpy.run_path({str(SCRIPT)!r})\n"
-            "assert names['loss'].shape == (), names['loss']\n"
-            "heavy = [name for name in ('numba', 'sklearn', 'tqdm', 'matplotlib') if name in sys.modules]\n"
-            "assert not heavy, heavy\n")
-    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True,
-                         check=False)
-    assert (run.returncode, run.stdout) == (0, ""), run.stderr
-    assert list(tmp_path.iterdir()) == []
+    import_builds_a_loss_and_nothing_else(SCRIPT, tmp_path)
 
 
 def test_the_compiled_step_is_the_graphs_meaning_and_little_training_is_an_error(

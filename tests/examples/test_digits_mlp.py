@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import staticgraph as sg
+from tests.examples.scripts import environment, import_builds_a_loss_and_nothing_else, loaded
 
 SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "digits_mlp.py"
 pytest.importorskip("sklearn")
@@ -18,33 +19,12 @@ pytest.importorskip("tqdm")
 
 
 @pytest.fixture
-def demo(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The script as a module, freshly made."""
-    from importlib.util import module_from_spec, spec_from_file_location
-
-    spec = spec_from_file_location("digits_mlp_under_test", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def demo() -> ModuleType:
+    return loaded(SCRIPT)
 
 
 def test_import_builds_the_graph_and_nothing_else(tmp_path: Path) -> None:
-    code = ("import runpy, sys\n"
-            f"names = runpy.run_path({str(SCRIPT)!r})\n"
-            "assert names['loss'].shape == (), names['loss']\n"
-            "heavy = [name for name in ('numba', 'sklearn', 'tqdm', 'matplotlib') if name in sys.modules]\n"
-            "assert not heavy, heavy\n")
-    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True,
-                         check=False)
-    assert (run.returncode, run.stdout) == (0, ""), run.stderr
-    assert list(tmp_path.iterdir()) == []
-
-
-def environment() -> dict[str, str]:
-    import os
-
-    return {**os.environ, "PYTHONPATH": str(SCRIPT.parent.parent)}
+    import_builds_a_loss_and_nothing_else(SCRIPT, tmp_path)
 
 
 def test_compiled_step_is_the_graphs_meaning(demo: ModuleType) -> None:
@@ -87,7 +67,8 @@ def test_demo(tmp_path: Path) -> None:
     text = run.stdout
     accuracy = re.search(r"accuracy +(0\.\d+), the mean of 5 seeds", text)
     assert accuracy is not None and float(accuracy[1]) >= 0.965, text
-    for pattern in (r"nodes +\d+ before", r"\d+ after fuse", r"kernels +\d+,", r"peak bytes [\d,]+ for",
+    for pattern in (r"saved +13 arrays, [\d,]+ bytes", r"accuracy 0\.\d+, as before",
+                    r"nodes +\d+ before", r"\d+ after fuse", r"kernels +\d+,", r"peak bytes [\d,]+ for",
                     r"first step \d+ ms cold, \d+ ms warm", r"a step +[\d.]+ microseconds"):
         assert re.search(pattern, text), (pattern, text)
     assert (tmp_path / "digits_mlp.svg").read_text().lstrip().startswith("<")
