@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from staticgraph.formatting import format_attrs
+from staticgraph.location import Location
 from staticgraph.rewrite.journal import Fired
 from staticgraph.tensor import Tensor, toposort
 
@@ -61,6 +62,7 @@ class Recorder:
               steps: Mapping[Tensor, tuple[int, ...]]) -> tuple[NodeRecord, ...]:
         """The records of nodes whose positions are known, with the steps that compute them."""
         partners = partners_of(order)
+        self._own_lines(order)
         return tuple(self._node(node, number, steps.get(node, ()), partners.get(node, ())) for node in order)
 
     def _node(self, node: Tensor, number: Mapping[Tensor, int], steps: tuple[int, ...],
@@ -70,6 +72,20 @@ class Recorder:
                           tuple(number[each] for each in node.inputs), texts.detail, steps,
                           tuple(number[each] for each in partners), texts.flops,
                           texts.bytes_moved)
+
+    def _own_lines(self, order: Sequence[Tensor]) -> None:
+        """Numbers, sizes and what is made of them alone are shared by all graphs of a process: of their lines those
+        are told that something else of this graph has, too."""
+        shared: dict[Tensor, bool] = {}
+        own: set[Location] = set()
+        for node in order:
+            shared[node] = node.op.name not in ("placeholder", "variable") and all(map(shared.__getitem__, node.inputs))
+            if not shared[node]:
+                own.update(node.locations)
+        for node in order:
+            if shared[node] and node.locations not in self._lines:
+                lines = [line for line in node.locations if line in own] or node.locations[:1]
+                self._lines[node.locations] = tuple(map(str, lines[:LINES_KEPT]))
 
     def _describe(self, node: Tensor) -> Texts:
         kind = self._types.get(node.type)

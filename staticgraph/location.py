@@ -12,19 +12,29 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
 from typing import NamedTuple
 
 from .kinship import Kinship
 
 
 class Location(NamedTuple):
-    """A line of a user's file; prints as ``model.py:12``."""
+    """A line of a user's file; prints as ``model.py:12``, in a cell of a notebook as ``In[3]:12``."""
 
     file: str
     line: int
 
     def __str__(self) -> str:
-        return f"{os.path.basename(self.file)}:{self.line}"
+        return f"{_cell(self.file) or os.path.basename(self.file)}:{self.line}"
+
+
+def _cell(file: str) -> str:
+    """The name of a notebook's cell that has this file; nothing of any other."""
+    if "ipykernel_" not in file:
+        return ""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    number = getattr(getattr(shell, "compile", None), "_filename_map", {}).get(file)
+    return "" if number is None else f"In[{number}]"
 
 
 class _Context(threading.local):
@@ -43,11 +53,25 @@ def current() -> tuple[Location, ...]:
 
 
 def caller() -> Location:
-    """The innermost line outside of this package."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and _is_internal(frame.f_globals.get("__name__", "")):
+    """The innermost line outside of this package; one outside of Python's own library too, where there is one."""
+    frame: FrameType | None = sys._getframe(1)
+    start = nearest = frame
+    while frame is not None:
+        if not _is_internal(frame.f_globals.get("__name__", "")):
+            if not _is_library(frame.f_code.co_filename):
+                return Location(frame.f_code.co_filename, frame.f_lineno)
+            nearest = frame if nearest is start else nearest
         frame = frame.f_back
-    return Location(frame.f_code.co_filename, frame.f_lineno)
+    assert nearest is not None     # a thread that was started with a function of this package, say
+    return Location(nearest.f_code.co_filename, nearest.f_lineno)
+
+
+LIBRARY = os.path.dirname(os.__file__) + os.sep
+PACKAGES = f"{os.sep}site-packages{os.sep}"
+
+
+def _is_library(file: str) -> bool:
+    return file.startswith(LIBRARY) and PACKAGES not in file
 
 
 def _is_internal(module: str) -> bool:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .op import Op
 
 LINES = 16
-"""Lines that a node keeps, those nearest to it first."""
+"""Lines that a node keeps: the first of all, and the newest of those where it was wanted again."""
 
 Guard = tuple[Size, Size, str]
 """Two sizes that must agree at the call, and what they are."""
@@ -339,7 +339,8 @@ def build(op: Op, inputs: Sequence[Tensor], attrs: Mapping[str, Any]) -> Tensor:
 def _merge_locations(node: Tensor) -> None:
     new = location_.current()
     if new[0] not in node._locations:
-        node._locations = location_.union((node._locations, new))[:LINES]
+        first, *rest = location_.union((node._locations, new))
+        node._locations = (first, *rest[1 - LINES:])
 
 
 def freeze(value: Any) -> Any:
