@@ -10,13 +10,17 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 
 import staticgraph as sg
-from staticgraph import watching
+from staticgraph import blame, watching
 from staticgraph.api import compile_only
 from staticgraph.op import registry
+from staticgraph.tensor import toposort
+from tests.test_random_graphs import Grower, examples
 
 ONES = np.ones((4, 3), "float32")
 
@@ -217,6 +221,32 @@ def test_the_guard_itself() -> None:
         with pytest.raises(sg.AssertionFailed):
             sg.evaluate(guard, {x: given})
     assert sg.evaluate(guard, {x: [False, False]}) == 0
+
+
+@examples(20)
+@hypothesis.given(st.data())
+def test_random_graphs(data: st.DataObject) -> None:
+    """What has a nan among its results is reported, with its cause; what has none anywhere is not."""
+    draw, kind = data.draw, data.draw(st.sampled_from(("nan", "inf")))
+    g = Grower(draw, draw(st.sampled_from(("float64", "float32"))))
+    for number in range(draw(st.integers(3, 12))):
+        g.grow()
+        if number == 2:
+            g.pool.append(draw(st.sampled_from([sg.log, sg.sqrt, lambda x: x / (x - x), sg.acosh]))(g.pick()))
+    outputs = g.pool[-2:]
+    if draw(st.booleans()):
+        loss = sum((sg.sum(sg.sin(each + 0.3)) for each in outputs), start=sg.constant(np.zeros((), g.dtype)))
+        outputs = [*outputs, *sg.grad(loss, g.inputs, unconnected="zero")]
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    feed = {x: rng.standard_normal([g.value(size) for size in x.shape]).astype(g.dtype) for x in g.inputs}
+    repaired = sg.stabilise(outputs)
+    compiled = sg.compile(g.inputs, outputs, options={"check": kind})
+    if any(blame.is_bad(each, kind).any() for each in sg.evaluate(repaired, feed)):
+        with pytest.raises(sg.NonFiniteError, match=r": (makes|holds) ") as caught:
+            compiled(*feed.values())
+        assert not getattr(caught.value, "__notes__", None)
+    elif not any(blame.is_bad(each, kind).any() for each in sg.evaluate(toposort(repaired), feed)):
+        compiled(*feed.values())
 
 
 # Assertions.
