@@ -22,7 +22,8 @@ def told(check: Check, watched: Sequence[watching.Watched]) -> Check:
         text = operands_message(node.attrs["message"] or "assert_that: a condition does not hold", node.inputs,
                                 f"asserted at {node.location}")
     else:
-        text = operands_message(f"{found.what or node.op.name} holds {found.kind}", [node])
+        held = "nan" if found.kind == "nan" else "nan or inf"
+        text = operands_message(f"{found.what or node.op.name} holds {held}", [node])
     return replace(check, message=text, kind=found.kind, shape=found.value.shape)
 
 

@@ -346,6 +346,15 @@ def test_prints_of_a_gradient_go_where_they_are_wanted() -> None:
             sg.debug_print(x, **{name: 0})     # type: ignore[arg-type]
 
 
+def test_a_printed_cotangent_has_its_zeros_and_leaks_no_nan() -> None:
+    x = sg.placeholder("x", (3,))
+    y = sg.sum(sg.where(x > 0, sg.debug_print(sg.sqrt(x), "root", grad=True), 0))
+    texts: list[str] = []
+    gradient = sg.compile([x], sg.grad(y, x), options={"print_to": texts.append})([-1.0, 0.0, 4.0])
+    np.testing.assert_array_equal(gradient, [0, 0, 0.25])
+    assert [text.split("\n")[1] for text in texts] == ["[0. 0. 1.]"]
+
+
 def test_a_function_with_a_gradient_of_its_own_prints_and_asserts_too(capsys: pytest.CaptureFixture[str]) -> None:
     def inner(v: sg.Tensor) -> sg.Tensor:
         return sg.debug_print(sg.assert_that(v, v > 0) * 2, "inside")
