@@ -172,9 +172,9 @@ class Executable(ABC):
 
         dump_executable(self, Path(folder), args, kwargs, overwrite)
 
-    def record(self, args: tuple[Any, ...], kwargs: dict[str, Any], tell: Callable[[str], None]) -> Any:
+    def record(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call step by step (a `dump.record.Recording`) that leaves variables as they were; None on devices that
-        cannot be watched. `tell` hears how far it is."""
+        cannot be watched."""
         return None
 
     def __repr__(self) -> str:

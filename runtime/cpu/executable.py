@@ -10,7 +10,7 @@ The native call releases the interpreter lock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, NoReturn
 
@@ -208,7 +208,7 @@ class CpuExecutable(Executable):
 
         return profile_calls(self, args, kwargs)
 
-    def record(self, args: tuple[Any, ...], kwargs: dict[str, Any], tell: Callable[[str], None]) -> Any:
+    def record(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call step by step, see `dump.record`."""
         from ..dump.record import Recorder
 
@@ -221,7 +221,7 @@ class CpuExecutable(Executable):
                 come_home(self._storages, [False] * len(self._storages))
             recorder = Recorder(self._program, [kernel.address for kernel in self._kernels], arrays,
                                 [storage.array for storage in self._storages], self._constants, sizes)
-            return recorder.run(lambda status, step: self._raise_reported(status, sizes, arrays, step), tell)
+            return recorder.run(lambda status, step: self._raise_reported(status, sizes, arrays, step))
 
     def explain(self, verbose: bool = False) -> str:
         return explain(self._program, self._kernels, self.memory, f"threads: {self._threads}", self.account, verbose)

@@ -97,13 +97,12 @@ class Recorder:
             return np.ndarray(shape, buffer.dtype, self.arena, self.base + self.size(buffer.offset))
         return self.fixed[buffer.place][buffer.index].reshape(self.shape(buffer.shape))
 
-    def run(self, report: Callable[[list[int], int], Any], tell: Callable[[str], None]) -> Recording:
+    def run(self, report: Callable[[list[int], int], Any]) -> Recording:
         """All steps. `report` raises what a kernel says is wrong: (status block, step)."""
         program = self.program
         self.copy_results(("input", "variable", "constant"))
         steps = []
         for number, step in enumerate(program.steps):
-            tell(f"step {number + 1} of {len(program.steps)}")
             touched = dict.fromkeys((*step.writes, *step.reads)) if self.keeps(number, step) else ()
             before = {index: self.array(index).copy() for index in touched}
             self.call(step)

@@ -24,30 +24,29 @@ Companion = Callable[[Path], Mapping[str, str]]
 """Writes more files into a dump; gives what each of them is."""
 
 
-def dump_executable(executable: Any, target: Path, args: tuple[Any, ...], kwargs: dict[str, Any], overwrite: bool,
-                    tell: Callable[[str], None] = lambda text: None) -> None:
+def dump_executable(executable: Any, target: Path, args: tuple[Any, ...], kwargs: dict[str, Any],
+                    overwrite: bool) -> None:
     """Record a call of an executable and write it all down."""
     check(target, overwrite)
     program = executable.program
     if not args and not kwargs:
         args = tuple(made_up(program))
-    recording = executable.record(args, kwargs, tell)
+    recording = executable.record(args, kwargs)
 
     def companion(folder: Path) -> dict[str, str]:
         _write(folder / "explain.txt", executable.explain(verbose=True) + "\n")
         rows = {"explain.txt": "what was rewritten, fused and not fused and why; kernels, steps, buffers, memory"}
         return rows if executable.definition is None else {**rows, **executable.definition.write(folder)}
 
-    write_dump(program, target, recording, companion, overwrite, tell)
+    write_dump(program, target, recording, companion, overwrite)
 
 
 def write_dump(program: Program, target: Path, recording: Recording | None, companion: Companion | None,
-               overwrite: bool, tell: Callable[[str], None] = lambda text: None) -> None:
+               overwrite: bool) -> None:
     """Write the folder. Without a recording (programs for a GPU) there are the kernels' texts and no scripts."""
     with making(target, overwrite) as folder:
         (folder / "kernels").mkdir()
         for number, kernel in enumerate(program.kernels):
-            tell(f"kernel {number + 1} of {len(program.kernels)}")
             path = folder / "kernels" / kernel_file_name(program, number)
             if recording is None:
                 _write(path.with_suffix(".py"), "\n".join(header(program, number, None, _version())) + kernel.text)
@@ -62,7 +61,6 @@ def write_dump(program: Program, target: Path, recording: Recording | None, comp
                                  ("new_state", recording.new_state)):
                 _save(folder / f"{name}.npz", arrays_by_number(values))
         _write(folder / "source.py", source(program))
-        tell("levels and picture")
         rows = companion(folder) if companion is not None else {}
         _write(folder / "README.md", _readme(program, target.name, recording, rows))
 

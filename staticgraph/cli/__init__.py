@@ -21,7 +21,7 @@ A static-graph compiler: define a graph, differentiate it, compile it, run it.
   staticgraph graph model.py:loss -o loss.svg    what do I compute, and in which kernels?
   staticgraph bench model.py:step                how fast is it, and is it right?
   staticgraph profile model.py:step              where does the time go?
-  staticgraph dump model.py:step -o dump         what did the compiler do?
+  staticgraph dump model.py:step -o dump         how do I run it without staticgraph, and read its kernels?
 
 A model is path/to/model.py:name: a tensor, several of them, or what sg.compile returned; or a file that sg.save_graph
 wrote, path/to/graph.json."""

@@ -1,13 +1,11 @@
 """``staticgraph dump``: a model as scripts that need no staticgraph, and what the compiler did with it.
 
-The work is `Executable.dump`'s; here are the options, the inputs, and what is said meanwhile.
+The work is `Executable.dump`'s; here are the options and the inputs.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from ..errors import ArgumentError
 from .inputs import inputs_of
 from .models import CommandError, Model, find_model
 from .profile import add_input_options
+from .progress import working
 
 HELP = """\
 Write a model into a folder: scripts that run it without staticgraph, and what the compiler did, to be read.
@@ -31,9 +30,6 @@ is: main.py, a script for each kernel with its data, the graph after each pass, 
 Exit status: 0 done, 1 it could not be carried out, 2 the command was wrong."""
 
 DEVICES = ("cpu", "cuda")
-
-QUIET = 1.0
-"""Seconds before anything is said about how far it is."""
 
 
 def add_parser(commands: Any) -> None:
@@ -52,60 +48,39 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     from ..runtime.dump.folder import check
 
-    target, say = Path(options.output), _Progress()
+    target = Path(options.output)
     try:
         check(target, options.force)
     except ArgumentError as error:
         text = str(error).removeprefix("dump: ").replace("overwrite=True replaces", "--force replaces")
         raise CommandError(text) from None
     model = find_model(options.model)
-    try:
-        if options.device == "cpu":
-            _dump_executable(model, target, options, say)
-        else:
-            _dump_compiled(model, target, options, say)
-    finally:
-        say.end()
+    if options.device == "cpu":
+        _dump_executable(model, target, options)
+    else:
+        _dump_compiled(model, target, options)
     print(f"wrote {target}: start with {target / 'README.md'}")
     return 0
 
 
-def _dump_executable(model: Model, target: Path, options: argparse.Namespace, say: _Progress) -> None:
+def _dump_executable(model: Model, target: Path, options: argparse.Namespace) -> None:
     from ..runtime.dump.write import dump_executable
 
-    say("compiling")
     executable = model.compile()
     inputs, _ = inputs_of(model, executable.program.inputs, dict(options.size), dict(options.below))
-    dump_executable(executable, target, tuple(inputs.values()), {}, options.force, say)
+    with working(f"calling {model.name} and writing {target}"):
+        dump_executable(executable, target, tuple(inputs.values()), {}, options.force)
 
 
-def _dump_compiled(model: Model, target: Path, options: argparse.Namespace, say: _Progress) -> None:
+def _dump_compiled(model: Model, target: Path, options: argparse.Namespace) -> None:
     """For a device that need not be here: nothing is run."""
     from ..api import Definition
     from ..runtime.dump.write import write_dump
 
     if not model.is_known:
         raise CommandError(f"the graph of '{model.name}' is not known: it was not made by sg.compile")
-    say("compiling")
-    settings = {name: value for name, value in model.options.items() if name != "threads"}
-    definition = Definition(tuple(model.inputs), model.outputs, model.updates, options.device, settings)
-    program = definition.compilation().program
-    assert program is not None
-    write_dump(program, target, None, definition.write, options.force, say)
-
-
-class _Progress:
-    """How far it is, on standard error: one line that changes if somebody watches; nothing if it is quick."""
-
-    def __init__(self) -> None:
-        self.began, self.said = time.monotonic(), ""
-
-    def __call__(self, text: str) -> None:
-        if sys.stderr.isatty() and time.monotonic() - self.began > QUIET:
-            print(f"\r{text:<{len(self.said)}}", end="", file=sys.stderr, flush=True)
-            self.said = text
-
-    def end(self) -> None:
-        """Leave the line empty."""
-        if self.said:
-            print(f"\r{'':<{len(self.said)}}\r", end="", file=sys.stderr, flush=True)
+    definition = Definition(tuple(model.inputs), model.outputs, model.updates, options.device, model.options)
+    with working(f"compiling {model.name} and writing {target}"):
+        program = definition.compilation().program
+        assert program is not None
+        write_dump(program, target, None, definition.write, options.force)
