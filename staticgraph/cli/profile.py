@@ -10,6 +10,7 @@ from typing import Any
 
 from .inputs import inputs_of
 from .models import CommandError, find_model
+from .progress import working
 
 HELP = """\
 Call a model some times and say where the time of a call goes: in which of its steps, for which lines, how near each is
@@ -84,7 +85,8 @@ def run(options: argparse.Namespace) -> int:
     model = find_model(options.model)
     executable = model.compile()
     inputs, sizes = inputs_of(model, executable.program.inputs, dict(options.size), dict(options.below))
-    profile = _profile(executable, tuple(inputs.values()), options)
+    with working(f"calling {options.model}"):
+        profile = _profile(executable, tuple(inputs.values()), options)
     if options.json != "-":
         nbytes = sum(array.nbytes for array in inputs.values())
         print(_text(options.model, sizes, nbytes, profile))

@@ -18,19 +18,22 @@ from typing import Any
 from ..errors import ArgumentError
 from .export import write_whole
 from .memory_plan import MemoryPlan, PlannedBuffer, memory_plan
+from .palette import colour
 from .svg import FONT
 from .text import clip, columns, escape, one_line
 
 __all__ = ["MemoryPlan", "PlannedBuffer", "export_memory", "memory_plan", "render_memory_svg"]
 
-COLOURS = {
-    "light": {"paper": "#ffffff", "ink": "#1b1f24", "quiet": "#59636e", "line": "#d5dbe1", "peak": "#c2552d",
-              "held": "#ffe5d6", "area": "#8fb2d9", "value": "#dbe9f8", "value-edge": "#6d9bcb", "result": "#d3f5dc",
-              "result-edge": "#2e9d52", "workspace": "#ebe2f8", "workspace-edge": "#8a5fc0"},
-    "dark": {"paper": "#14181d", "ink": "#e8ecf0", "quiet": "#a3aebb", "line": "#38424d", "peak": "#ef8354",
-             "held": "#4a2e20", "area": "#3f6d9c", "value": "#20364d", "value-edge": "#4f82b5", "result": "#1d4229",
-             "result-edge": "#56b878", "workspace": "#3a2d50", "workspace-edge": "#a987dd"},
+OWN = {
+    "rule": ("#d5dbe1", "#38424d"), "peak": ("#c2552d", "#ef8354"), "held": ("#ffe5d6", "#4a2e20"),
+    "area": ("#8fb2d9", "#3f6d9c"), "value": ("#dbe9f8", "#20364d"), "value-edge": ("#6d9bcb", "#4f82b5"),
+    "result": ("#d3f5dc", "#1d4229"), "result-edge": ("#2e9d52", "#56b878"), "workspace": ("#ebe2f8", "#3a2d50"),
+    "workspace-edge": ("#8a5fc0", "#a987dd"),
 }
+COLOURS = {theme: {**{role: colour(role, theme) for role in ("paper", "ink", "quiet")},
+                   **{role: both[theme == "dark"] for role, both in OWN.items()}} for theme in ("light", "dark")}
+"""Paper and ink are those of other pictures."""
+
 THEMES = (*COLOURS, "auto")
 ROLES = {"value": "value", "result": "copied to the caller", "workspace": "workspace of one step"}
 
@@ -326,7 +329,7 @@ def _style(theme: str) -> str:
              f"{root} .sgm-paper{{fill:{colours['paper']}}}",
              f"{root} .sgm-area{{fill:{colours['area']}}}", f"{root} .sgm-step{{fill:transparent}}",
              f"{root} .sgm-band{{fill:{colours['peak']};opacity:.18}}",
-             f"{root} .sgm-rule{{stroke:{colours['line']};stroke-width:1;fill:none}}"]
+             f"{root} .sgm-rule{{stroke:{colours['rule']};stroke-width:1;fill:none}}"]
     rules += [f"{root} text.sgm-{name}{{fill:{colours[name]}}}" for name in ("quiet", "peak")]
     rules += [f"{root} .sgm-{role}{{fill:{colours[role]};stroke:{colours[role + '-edge']};stroke-width:1}}"
               for role in ROLES]
