@@ -2,6 +2,7 @@
 
     python docs/make_gallery.py                        # everything about the examples
     python docs/make_gallery.py graphs memory          # some of it
+    python docs/make_gallery.py roofline               # what is measured, on a machine that has nothing else to do
     python docs/make_gallery.py --record record.json   # and the picture of a run: staticgraph bench --json record.json
 
 Everything is written into docs/gallery/, and the flowcharts into the page itself. Graphs are the same bytes on every
@@ -40,6 +41,9 @@ GRAPHS = (
 MEMORY = (("digits_cnn_memory.svg", "digits_cnn.py:loss"),)
 """(file, model of an example)."""
 
+ROOFLINES = (("digits_cnn_roofline.svg", "digits_cnn.py:loss", ("--size", "batch=64", "--below", "labels=10")),)
+"""(file, model of an example, options of its inputs)."""
+
 FLOWCHARTS = (("logreg", "logreg.py:loss", "program"),)
 """(name between the markers in the page, model of an example, stage)."""
 
@@ -71,6 +75,15 @@ def draw_flowcharts():
     told(PAGE)
 
 
+def draw_roofline():
+    """Timings: made only when it is asked for."""
+    for name, model, sizes in ROOFLINES:
+        status = staticgraph(["profile", example(model), *sizes, "--roofline", str(GALLERY / name)])
+        if status:
+            raise SystemExit(status)
+        told(GALLERY / name)
+
+
 def draw_record(place):
     """The best peer of each case of the first run, whose number of threads is in the title."""
     run = json.loads(Path(place).read_text(encoding="utf-8"))["runs"][0]
@@ -93,13 +106,16 @@ def told(file):
     print(f"{file.relative_to(ROOT)}: {file.stat().st_size:,} bytes")
 
 
-WORKS = {"graphs": draw_graphs, "memory": draw_memory, "flowcharts": draw_flowcharts}
+WORKS = {"graphs": draw_graphs, "memory": draw_memory, "flowcharts": draw_flowcharts, "roofline": draw_roofline}
 """What is made, in order."""
+MEASURED = {"roofline"}
+"""What is made only when it is asked for."""
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("works", nargs="*", metavar="WORK", help=f"what to make: {', '.join(WORKS)} (default: all)")
+    parser.add_argument("works", nargs="*", metavar="WORK",
+                        help=f"what to make: {', '.join(WORKS)} (default: all but what is measured)")
     parser.add_argument("--record", help="a record of staticgraph bench --json")
     options = parser.parse_args()
     if not set(options.works) <= set(WORKS):
@@ -108,7 +124,7 @@ def main():
     if options.record:
         draw_record(options.record)
     for name, work in WORKS.items():
-        if not options.works or name in options.works:
+        if name in options.works or not (options.works or name in MEASURED):
             work()
     return 0
 

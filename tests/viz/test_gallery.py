@@ -25,7 +25,7 @@ def script() -> ModuleType:
 
 def test_every_picture_has_its_place_and_is_there(script: ModuleType) -> None:
     linked = set(re.findall(r"\]\(gallery/([^)]+)\)", PAGE))
-    made = {row[0] for row in (*script.GRAPHS, *script.MEMORY)}
+    made = {row[0] for row in (*script.GRAPHS, *script.MEMORY, *script.ROOFLINES)}
     assert made <= linked and linked == {path.name for path in (DOCS / "gallery").iterdir()}
     for name in linked:
         if name.endswith(".svg"):
@@ -39,5 +39,5 @@ def test_flowcharts_stand_between_their_markers(script: ModuleType) -> None:
 
 
 def test_models_of_the_gallery_are_examples(script: ModuleType) -> None:
-    for row in (*script.GRAPHS, *script.MEMORY, *script.FLOWCHARTS):
+    for row in (*script.GRAPHS, *script.MEMORY, *script.ROOFLINES, *script.FLOWCHARTS):
         assert (DOCS.parent / "examples" / row[1].partition(":")[0]).is_file()
