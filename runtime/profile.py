@@ -112,6 +112,17 @@ class StepProfile:
         return max(shares) if max(shares)[0] else (0.0, "")
 
 
+class KernelProfile(NamedTuple):
+    """One kernel in all of its steps."""
+
+    kernel: str
+    steps: tuple[int, ...]
+    calls: float
+    seconds: float
+    bytes_moved: int
+    flops: int
+
+
 @dataclass(frozen=True)
 class Part:
     """One row of the time of a call; a key of `PHASES`."""
@@ -171,6 +182,18 @@ class Profile:
     def rows(self) -> tuple[StepProfile, ...]:
         """The steps."""
         return self.steps
+
+    def by_kernel(self) -> tuple[KernelProfile, ...]:
+        """The kernels, the one that takes longest first; a kernel may serve several steps."""
+        found: dict[str, list[StepProfile]] = {}
+        for step in self.steps:
+            number = self.program.steps[step.number].kernel if self.program is not None else step.kernel
+            found.setdefault(f"{step.kernel} {number}", []).append(step)
+        kernels = [KernelProfile(
+            steps[0].kernel, tuple(step.number for step in steps), sum(step.calls for step in steps),
+            sum(step.seconds for step in steps), sum(step.bytes_moved for step in steps),
+            sum(step.flops for step in steps)) for steps in found.values()]
+        return tuple(sorted(kernels, key=lambda each: -each.seconds))
 
     @property
     def accounted(self) -> float:

@@ -168,4 +168,5 @@ def profile_data(profile: Profile) -> dict[str, Any]:
         "plain_seconds": profile.plain_seconds, "overhead": profile.overhead, "accounted": profile.accounted,
         "peaks": None if profile.peaks is None else profile.peaks._asdict(),
         "parts": [{"name": part.name, "seconds": part.seconds, "what": part.what} for part in profile.parts],
-        "steps": steps, "compiling": [asdict(each) for each in profile.compiling], "account": profile.account}
+        "steps": steps, "kernels": [each._asdict() for each in profile.by_kernel()],
+        "compiling": [asdict(each) for each in profile.compiling], "account": profile.account}

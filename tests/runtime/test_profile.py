@@ -271,6 +271,13 @@ def test_other_threads_wait_and_their_updates_stay() -> None:
     assert np.array_equal(storage.array, np.full(4, calls))
 
 
+def test_a_kernel_of_several_steps() -> None:
+    _, result = counted(chain_program(3), np.zeros(1000, "float32"))
+    (kernel,) = result.by_kernel()
+    assert (kernel.kernel, kernel.steps, kernel.calls) == ("add_one", (0, 1, 2), 3)
+    assert kernel.seconds == pytest.approx(sum(step.seconds for step in result.steps))
+
+
 def test_nothing_to_do() -> None:
     result = load(make(structure=("list", 0))).profile()
     assert "no steps" in str(result) and result.steps == () and result.peaks is None

@@ -113,7 +113,7 @@ def test_data_hold_all_stages_and_the_history() -> None:
 
 def test_lines_of_the_user_have_their_text() -> None:
     _, data = read(page_of_training())
-    found = {line: text for line, text in data["sources"].items() if "sg.nn.cross_entropy(" in text}
+    found = {line: text for line, text in data["sources"].items() if "sg.nn.cross_entropy(hidden @ w2" in text}
     assert len(found) == 1 and next(iter(found)).startswith("graphs.py:")
     assert str(ROOT) not in page_of_training()
 
