@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from staticgraph.compiler.program import Buffer, Kernel, Program, Step
@@ -64,10 +64,11 @@ def explain(program: Program, kernels: Sequence[Loaded], memory: Memory, machine
     compiled = sum(kernel.origin == "compiled" for kernel in kernels)
     came = f"\nprogram: {account}" if account else ""
     parts = [
-        f"{count(len(program.inputs), 'input')}, {count(len(program.outputs), 'output')} and "
+        f"{count(len(program.inputs), 'input')}, {count(len(program.outputs) - len(program.prints), 'output')} and "
         f"{count(len(program.variables), 'variable')} on {program.device}: {count(len(program.steps), 'step')} with "
         f"{count(len(kernels), 'kernel')}, {compiled} of them compiled, ready after {milliseconds:.1f} ms{came}",
         *sections(program, [kernel.reason for kernel in kernels], verbose),
+        section("watched", ("for", "what", "where"), _watched(program), verbose),
         section("passes", ("name", "nodes", "ms", "remarks"), (
             (each.name, f"{each.nodes_before} -> {each.nodes_after}", f"{each.seconds * 1e3:.1f}",
              "; ".join(each.remarks)) for each in program.passes)),
@@ -86,6 +87,16 @@ def explain(program: Program, kernels: Sequence[Loaded], memory: Memory, machine
             _buffer_row(program, number, buffer) for number, buffer in enumerate(program.buffers)), verbose),
         "memory\n" + "\n".join("  " + line for line in str(memory).splitlines())]
     return "\n\n".join(part for part in parts if part)
+
+
+def _watched(program: Program) -> Iterator[tuple[str, str, str]]:
+    """What calls look for, and what they print."""
+    for check in program.checks:
+        if check.kind != "index":
+            first, *_, last = check.message.splitlines()
+            yield {"inf": "nan and inf", "assert": "an assertion"}.get(check.kind, check.kind), first, last.strip()
+    for each in program.prints:
+        yield "a print", " ".join(each.label.split()), each.location
 
 
 def _cache_place() -> str:

@@ -143,7 +143,7 @@ class Run:
 
 
 def known_values(targets: Sequence[Tensor], fed: Values, sizes: Mapping[str, int]) -> dict[int, Array]:
-    """The values of tensors and of all that they need, as far as they can be had; nothing is printed or asserted."""
+    """The values of tensors and of all that they need; nothing is printed or asserted."""
     values = dict(fed)
     with np.errstate(all="ignore"):
         for node in toposort(targets, stop=lambda each: id(each) in values):
@@ -171,9 +171,10 @@ def _unravel(place: int, shape: tuple[int, ...]) -> Index:
 def rewritten_from(node: Tensor, before: Sequence[Tensor], after: Sequence[Tensor]) -> str:
     """What a rewrite has put a node in the place of, such as ``log(softmax)``, by the graphs before and after; nothing
     where it is as it was built."""
+    built = toposort(before)
     kept = {id(each) for each in toposort(after)}
-    gone = [each for each in toposort(before) if id(each) not in kept and set(each.locations) <= set(node.locations)]
-    if any(each is node for each in toposort(before)) or any(each.op is node.op for each in gone):
+    gone = [each for each in built if id(each) not in kept and set(each.locations) <= set(node.locations)]
+    if any(each is node for each in built) or any(each.op is node.op for each in gone):
         return ""     # only its operands have changed
     texts: dict[int, str] = {}
     for each in gone:

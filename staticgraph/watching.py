@@ -155,15 +155,15 @@ ASKING = frozenset("isnan isinf isfinite".split())
 """Ops with which a graph looks after such values itself."""
 
 KEEPING_INF = frozenset("""
-    add subtract multiply negative abs square sum cumulative_sum linear_recurrence matmul fold reshape permute_dims
-    broadcast_to concat pad astype stop_gradient
+    add subtract multiply negative abs square sum prod cumulative_sum cumulative_prod linear_recurrence matmul fold
+    reshape permute_dims broadcast_to concat pad astype stop_gradient floor ceil trunc round sqrt log log1p log2 log10
+    sin cos tan sinh cosh asin acos asinh acosh atanh layer_norm mse
 """.split())
 """Ops whose result holds an inf or nan wherever an operand does."""
 
 KEEPING_NAN = KEEPING_INF | frozenset("""
-    divide floor_divide remainder sign reciprocal sqrt exp exp2 expm1 log log1p log2 log10 logaddexp sin cos tan sinh
-    cosh tanh asin acos atan asinh acosh atanh atan2 erf erfc sigmoid softplus relu maximum minimum floor ceil trunc
-    round prod max min cumulative_prod softmax log_softmax logsumexp gelu silu layer_norm soft_cross_entropy mse
+    divide floor_divide remainder sign reciprocal exp exp2 expm1 logaddexp tanh atan atan2 erf erfc sigmoid softplus
+    relu maximum minimum max min softmax log_softmax logsumexp gelu silu soft_cross_entropy
 """.split())
 """Ops whose result holds a nan wherever an operand does."""
 

@@ -387,6 +387,38 @@ def test_a_known_program_still_knows(tmp_path: Any, monkeypatch: pytest.MonkeyPa
             compiled(9 * ONES)
 
 
+def test_explain_tells_what_is_watched() -> None:
+    x = sg.placeholder("x", ("n", 3))
+    y = sg.debug_print(sg.assert_that(sg.sqrt(x), x < 5, "small\nnumbers"), "root")
+    told = re.sub(r"test_watching\.py:\d+", "L", sg.compile([x], {"y": y}, options={"check": "nan"}).explain())
+    assert told.startswith("1 input, 1 output and 0 variables")
+    part = next(each for each in told.split("\n\n") if each.startswith("watched"))
+    assert [" ".join(line.split()) for line in part.splitlines()[2:]] == [
+        "an assertion small asserted at L", "nan output 'y' holds nan a: float32[n, 3] L",
+        "a print root L"]
+
+
+@pytest.mark.parametrize("name", sorted(watching.KEEPING_NAN))
+def test_what_keeps_a_nan_or_an_infinity(name: str) -> None:
+    """The tables of ops that let none vanish, op by op: each element of each operand in turn."""
+    op = registry[name]
+    arguments = {"sum": {"axes": (0,)}, "reshape": {"shape": (3, 1)}, "broadcast_to": {"shape": (2, 3)}}
+    examples = op.examples or (((np.array([0.5, 0.25, 0.75]),) * (2 if "{1}" in str(op.scalar) else 1),
+                                arguments.get(name, {})),)
+    for inputs, attrs in examples:
+        floats = [np.asarray(each).dtype.kind == "f" for each in inputs]
+        if attrs.get("dtype", np.dtype("f")).kind != "f" or 0 in [np.asarray(each).size for each in inputs]:
+            continue
+        bad = [np.nan, np.inf, -np.inf] if name in watching.KEEPING_INF else [np.nan]
+        for number in (each for each, is_float in enumerate(floats) if is_float):
+            for place in np.ndindex(np.asarray(inputs[number]).shape):
+                for value in bad:
+                    given = [np.array(each) for each in inputs]
+                    given[number][place] = value
+                    result = sg.evaluate(op(*map(sg.constant, given), **attrs))
+                    assert not result.size or not np.isfinite(result).all(), (inputs, number, place, value)
+
+
 def test_off_costs_nothing() -> None:
     x = sg.placeholder("x", ("n", 3))
     y = sg.sum(sg.log(x), 1)
