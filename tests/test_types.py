@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from staticgraph.graph_file.sizes import SizeReader, SizeWriter
 from staticgraph.types import (
     Dim,
     Size,
@@ -20,8 +21,6 @@ from staticgraph.types import (
     modulo,
     provably_different,
     sign_of,
-    size_from_data,
-    size_to_data,
 )
 
 n, m = Dim.symbol("n"), Dim.symbol("m")
@@ -56,7 +55,7 @@ def test_formulas_mean_what_integers_mean(first: Any, second: Any) -> None:
     values = [[build(tree, feed, PLAIN) for feed in FEEDS] for tree in (first, second)]
     for size, expected in zip(sizes, values, strict=True):
         assert [evaluate_size(size, feed) for feed in FEEDS] == expected
-        assert size_from_data(size_to_data(size)) == size
+        assert SizeReader()(SizeWriter()(size)) == size
         sign = sign_of(size)
         assert sign is None or all(value * sign >= 0 for value in expected)
     if provably_different(*sizes):
