@@ -5,7 +5,7 @@ import_module("...") count like any other. The rules:
 
   language (staticgraph/)   neither staticgraph.compiler nor staticgraph.runtime
   compiler                  the language and itself
-  runtime                   compiler.program, compiler.target, types (which hands on sizes), errors, locks, printing and itself
+  runtime                   compiler.program, compiler.target, types (has sizes), errors, locks, printing and itself
   api                       the three above; only the facade (staticgraph/__init__.py) and the roof import it
   roof                      (viz, bench, doctor, cli, __main__) anything; only the roof imports it; the facade hands out
                             viz to who asks for it

@@ -11,15 +11,13 @@ warm start could not do without it.
 
 from __future__ import annotations
 
-import gc
 import linecache
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from staticgraph.compiler.program import Kernel
 from staticgraph.errors import VerificationError
 
+from ..collecting import without_garbage_collection
 from .objects import linker
 
 
@@ -36,7 +34,7 @@ def translate(kernel: Kernel, symbol: str, filename: str) -> Compiled:
     """Object code of a kernel. The text runs here, in memory; tracebacks show it as `filename`."""
     # without a file behind the name, tracebacks find the text here; no modification time: never looked up on disk
     linecache.cache[filename] = (len(kernel.text), None, kernel.text.splitlines(keepends=True), filename)
-    with _without_garbage_collection():     # loading the front end makes many objects, too
+    with without_garbage_collection():     # loading the front end makes many objects, too
         from .arithmetic import Beyond
         from .front_end import emit
 
@@ -52,18 +50,6 @@ def translate(kernel: Kernel, symbol: str, filename: str) -> Compiled:
 
 def _refusal(kernel: Kernel, filename: str, error: Exception) -> VerificationError:
     return VerificationError(f"kernel '{kernel.name}' ({filename}) does not compile: {error}")
-
-
-@contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    """Compiling makes objects by the hundred thousand and drops few: collecting would take a tenth of the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _translate(kernel: Kernel, symbol: str, filename: str, remark: str) -> Compiled:

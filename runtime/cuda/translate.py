@@ -12,18 +12,17 @@ divisions and square roots are rounded correctly and subnormals kept (the defaul
 from __future__ import annotations
 
 import ast
-import gc
 import linecache
 import re
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from staticgraph.errors import DeviceError, VerificationError
 
+from ..collecting import without_garbage_collection
 from .loops import MARKED, MARKER, plain_loops, unroll_marked
 
 Capability = tuple[int, int]
@@ -60,21 +59,9 @@ def translate_all(name: str, text: str, capabilities: Sequence[Capability], thre
         if (major, minor) < OLDEST:
             raise DeviceError("a GPU of compute capability {}.{} is too old: the kernels need {}.{}"
                               .format(major, minor, *OLDEST))
-    with _without_garbage_collection():
+    with without_garbage_collection():
         code = _front_end(name, text, threads, filename or f"<kernel {name}>")
         return [_back_end(name, code, capability) for capability in capabilities]
-
-
-@contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    """Compiling makes objects by the hundred thousand and drops few: collecting would take a tenth of the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _front_end(name: str, text: str, threads: int, filename: str) -> str:
