@@ -71,7 +71,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _save(path: Path, arrays: Mapping[str, Array]) -> None:
-    np.savez(path, allow_pickle=False, **arrays)
+    np.savez(path, **arrays)     # type: ignore[arg-type]
 
 
 def _version() -> str:
