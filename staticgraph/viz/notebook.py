@@ -18,7 +18,7 @@ from ..runtime.profile import Profile
 from ..runtime.profile_text import profile_text
 from ..tensor import Tensor, describe, toposort
 from .display import display
-from .drawing import draw, headline
+from .drawing import Drawing, draw, headline
 from .export import to_text
 from .marks import Arrow, Display, Mark
 from .model import Model, collect
@@ -62,7 +62,7 @@ class Graph:
         return _picture(self._model, DRAWN)
 
     def _repr_svg_(self) -> str:
-        return _svg(self._model, DRAWN)[0]
+        return render_svg(_drawing(self._model, DRAWN)[0])
 
 
 def graph(obj: Any, stage: str | None = None) -> Graph:
@@ -105,15 +105,15 @@ def _executable(program: Program, obj: Any) -> str:
 
 
 def _picture(model: Model, most: int) -> str:
-    svg, left_out = _svg(model, most)
-    least = round(SMALLEST * float(svg.split('width="', 1)[1].split('"', 1)[0]))
-    svg = svg.replace("<svg ", f'<svg style="max-width:100%;min-width:{least}px;height:auto" ', 1)
+    drawing, left_out = _drawing(model, most)
+    fitting = f"max-width:100%;min-width:{round(SMALLEST * drawing.width)}px;height:auto"
+    svg = render_svg(drawing).replace("<svg ", f'<svg style="{fitting}" ', 1)
     return f'<div style="{BOX}">{svg}</div>' + _left_out(left_out, "mark", 'sg.viz.export(…, "graph.html")')
 
 
-def _svg(model: Model, most: int) -> tuple[str, int]:
+def _drawing(model: Model, most: int) -> tuple[Drawing, int]:
     shown, left_out = nearest(display(model), most)
-    return render_svg(draw(model, arrange(shown))), left_out
+    return draw(model, arrange(shown)), left_out
 
 
 def _left_out(count: int, what: str, where: str) -> str:

@@ -35,6 +35,7 @@ FONTS = ["DejaVu Sans Mono", "DejaVu Sans"]
 def render_png(drawing: Drawing, theme: str = "auto") -> bytes:
     """The file. A picture cannot follow its reader's setting: "auto" is light."""
     try:
+        from matplotlib import rc_context, rcdefaults
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -42,13 +43,15 @@ def render_png(drawing: Drawing, theme: str = "auto") -> bytes:
     theme = "light" if theme == "auto" else theme
     scale = min(SHARPNESS, (MOST_PIXELS / (drawing.width * drawing.height)) ** 0.5,
                 LONGEST / max(drawing.width, drawing.height))
-    figure = Figure((drawing.width / POINTS, drawing.height / POINTS), dpi=POINTS * scale,
-                    facecolor=colour("paper", theme))
-    canvas = FigureCanvasAgg(figure)
-    _Painter(figure, drawing.height, theme).paint(drawing.items)
     file = io.BytesIO()
-    canvas.print_png(file, metadata={"Title": drawing.title, "Software": "staticgraph"},
-                     pil_kwargs={"compress_level": 4})
+    with rc_context():
+        rcdefaults()
+        figure = Figure((drawing.width / POINTS, drawing.height / POINTS), dpi=POINTS * scale,
+                        facecolor=colour("paper", theme))
+        canvas = FigureCanvasAgg(figure)
+        _Painter(figure, drawing.height, theme).paint(drawing.items)
+        canvas.print_png(file, metadata={"Title": drawing.title, "Software": "staticgraph"},
+                         pil_kwargs={"compress_level": 4})
     return file.getvalue()
 
 

@@ -192,6 +192,16 @@ def test_png_of_nothing_and_of_much_is_limited() -> None:
     assert max(size_of(png.render_png(ribbon))) <= png.LONGEST
 
 
+def test_settings_of_matplotlib_play_no_part() -> None:
+    matplotlib = pytest.importorskip("matplotlib")
+    x = sg.exp(sg.placeholder("x", shape=(2,)))
+    plain = sg.viz.to_png(x)
+    changed = {"path.sketch": (1.0, 100.0, 2.0), "font.size": 30.0, "savefig.facecolor": "red", "figure.dpi": 30.0}
+    with matplotlib.rc_context(changed):
+        assert sg.viz.to_png(x) == plain
+        assert matplotlib.rcParams["font.size"] == 30.0     # and they stay as they are
+
+
 def test_png_without_matplotlib_tells_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
