@@ -46,14 +46,17 @@ def pull_back(outputs: Sequence[Tensor], cotangents: Sequence[Tensor], wrt: Sequ
         if contributions is None:
             continue
         marks = marks_of(node, forward)
-        with location.using(node.locations, Kinship(made_for=marks)):
+        with location.using(node.locations, Kinship((), (), marks)):
             total = accumulate(contributions)
             if id(node) in targets:
                 found[id(node)] = total
                 if boundary:
                     continue
             if not is_filled(total):
-                total._kin = join((total._kin, Kinship(cotangent_of=marks)))
+                kin = total._kin
+                new = Kinship((), marks)
+                total._kin = new if kin is None else kin._replace(cotangent_of=marks) if not any(kin[:2]) else join(
+                    (kin, new))
             if not any(id(each) in active for each in node.inputs):
                 continue
             for each, contribution in zip(node.inputs, input_cotangents(node, total), strict=True):
@@ -64,10 +67,12 @@ def pull_back(outputs: Sequence[Tensor], cotangents: Sequence[Tensor], wrt: Sequ
 
 def marks_of(node: Tensor, forward: bool) -> tuple[int, ...]:
     """The marks by which a node's cotangents know it; with `forward` those of the node whose cotangent it is itself."""
-    kin = node._kin or Kinship()
-    if forward and (kin.cotangent_of or kin.made_for):
+    kin = node._kin
+    if kin is None:
+        kin = node._kin = Kinship(new_marks())
+    elif forward and (kin.cotangent_of or kin.made_for):
         return kin.cotangent_of or kin.made_for
-    if not kin.marks:
+    elif not kin.marks:
         kin = node._kin = kin._replace(marks=new_marks())
     return kin.marks
 

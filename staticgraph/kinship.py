@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 MOST = 8
@@ -26,15 +27,17 @@ class Kinship(NamedTuple):
     made_for: tuple[int, ...] = ()
     part_of: tuple[int, ...] = ()
 
-    def inner(self) -> Kinship:
-        """For the parts of what takes this one's place."""
-        return Kinship((), (), _once((*self.cotangent_of, *self.made_for)), _once((*self.marks, *self.part_of)))
-
     def fitting(self, other: Kinship) -> Kinship:
         """What a node that takes the place of `other` and is there already has from it: a node of the forward pass is
         no cotangent because a rule finds that one equal to it."""
         is_forward = self.marks and not self.cotangent_of and not self.made_for
         return Kinship(other.marks, () if is_forward else other.cotangent_of)
+
+
+@lru_cache(maxsize=1024)
+def inner(kin: Kinship) -> Kinship:
+    """For the parts of what takes the place of a node of this kin."""
+    return Kinship((), (), _once((*kin.cotangent_of, *kin.made_for)), _once((*kin.marks, *kin.part_of)))
 
 
 def new_marks() -> tuple[int, ...]:

@@ -41,7 +41,7 @@ class _Context(threading.local):
     def __init__(self) -> None:
         self.inherited: tuple[Location, ...] = ()
         self.kin: Kinship | None = None
-        self.scopes: tuple[str, ...] = ()
+        self.scope = ""
 
 
 _context = _Context()
@@ -78,9 +78,11 @@ def _is_internal(module: str) -> bool:
     return module == "staticgraph" or module.startswith("staticgraph.")
 
 
-def current_kin() -> Kinship | None:
-    """Whom a node made now belongs to, if a derivative or a rewrite makes it."""
-    return _context.kin
+def side_data() -> tuple[tuple[Location, ...], Kinship | None, str]:
+    """What a node that is made now carries: its lines, whom it belongs to if a derivative or a rewrite makes it, and
+    its scope."""
+    context = _context
+    return context.inherited or (caller(),), context.kin, context.scope
 
 
 @contextmanager
@@ -102,14 +104,9 @@ def union(groups: Sequence[Sequence[Location]]) -> tuple[Location, ...]:
 @contextmanager
 def name_scope(name: str) -> Iterator[None]:
     """Nodes made inside are grouped under `name` in listings and pictures; scopes nest as ``outer/inner``."""
-    before = _context.scopes
-    _context.scopes = (*before, str(name))
+    before = _context.scope
+    _context.scope = f"{before}/{name}" if before else str(name)
     try:
         yield
     finally:
-        _context.scopes = before
-
-
-def current_scope() -> str:
-    """The scopes in force, as ``outer/inner``; empty outside of any."""
-    return "/".join(_context.scopes)
+        _context.scope = before

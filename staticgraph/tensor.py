@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ import numpy as np
 from . import location as location_
 from . import locks
 from .errors import ArgumentError, DTypeError, ShapeError
-from .kinship import Kinship, join
+from .kinship import Kinship, inner, join
 from .location import Location
 from .types import Dim, Shape, Size, TensorType, product
 
@@ -108,9 +108,7 @@ class Tensor:
         assign(self, "guards", guards)
         self._label = label
         self._state = state
-        self._locations = location_.current()
-        self._kin = location_.current_kin()
-        self._scope = location_.current_scope()
+        self._locations, self._kin, self._scope = location_.side_data()
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _FIXED:
@@ -178,8 +176,7 @@ class Tensor:
                                 f"'{self.op.name}'; use sg.evaluate or sg.compile to compute it")
         return self._state
 
-    def __hash__(self) -> int:
-        return id(self)
+    __hash__ = object.__hash__     # identity, without a call of Python: tensors are keys everywhere
 
     def __bool__(self) -> bool:
         raise ArgumentError(f"a tensor has no truth value while the graph is built\n  {describe_line(self)}\n"
@@ -400,14 +397,12 @@ def rebuild(node: Tensor, inputs: Sequence[Tensor]) -> Tensor:
     return new
 
 
-@contextmanager
-def made_of(*nodes: Tensor) -> Iterator[None]:
+def made_of(*nodes: Tensor) -> AbstractContextManager[None]:
     """What is made inside takes the place of the first of these nodes, and of the others that only it needs: it carries
     their lines, those of the first before the rest, and belongs to the first one's kin."""
     lines = nodes[0]._locations if len(nodes) == 1 else location_.union([each._locations for each in nodes])[:LINES]
     kin = nodes[0]._kin
-    with location_.using(lines, kin and kin.inner()):
-        yield
+    return location_.using(lines, kin and inner(kin))
 
 
 def hand_on(node: Tensor, result: Tensor) -> None:
