@@ -101,15 +101,16 @@ class StepProfile:
         return self.flops / self.seconds / 1e9 if self.seconds else 0.0
 
     def against(self, peaks: Peaks | None) -> tuple[float, str]:
-        """Percent of what the machine can do, and by what: "copy" or "FMA", whichever is more. A step that fits into
-        caches may be above 100% of copying."""
+        """Percent of what the machine can do, and by what: "copy" or "FMA", whichever is more. A step that fits into a
+        cache may be faster than copying memory is: then it is held against the multiply-adds, if it does any."""
         if peaks is None or not self.seconds:
             return 0.0, ""
-        shares = [(100 * self.gb_s / peaks.copy_gb_s, "copy")]
+        copying, adding = 100 * self.gb_s / peaks.copy_gb_s, 0.0
         if self.dtype:
-            peak = peaks.float64_gflop_s if self.dtype == "float64" else peaks.float32_gflop_s
-            shares.append((100 * self.gflop_s / peak, "FMA"))
-        return max(shares) if max(shares)[0] else (0.0, "")
+            adding = 100 * self.gflop_s / (peaks.float64_gflop_s if self.dtype == "float64" else peaks.float32_gflop_s)
+        if adding and (adding >= copying or (copying > 100 and self.fits not in ("", "memory"))):
+            return adding, "FMA"
+        return (copying, "copy") if copying else (0.0, "")
 
 
 class KernelProfile(NamedTuple):

@@ -11,7 +11,7 @@ from .figures import align, count, digits, seconds
 from .profile import Profile, StepProfile
 
 WIDTH = 100
-KERNEL_LEAST, LINES_LEAST = 18, 14
+KERNEL_LEAST, LINES_LEAST = 16, 16
 """Characters that a kernel's name and its lines get before other columns are left out."""
 
 PASSES_SHOWN = 4
@@ -103,7 +103,7 @@ def _steps(profile: Profile, width: int) -> str:
         shown.remove(max(shown, key=lambda column: column.rank))
     texts = [brief_lines(step.lines) for step in profile.steps]
     room = width - taken()
-    lines = min(max(map(len, texts)), max(LINES_LEAST, room - longest))
+    lines = min(max(map(len, texts)), max(LINES_LEAST, room - longest, room // 2))
     names = max(KERNEL_LEAST, room - lines)
     rows = [["", "kernel", *(column.head for column in shown), "lines"]]
     for position, step in enumerate(profile.steps):
@@ -113,8 +113,8 @@ def _steps(profile: Profile, width: int) -> str:
     notes = [] if not is_noticed(profile) else [
         "a call this short takes noticeably longer while it is looked at, for the clock is read some times in it"]
     notes += ["steps of a chain share its time by what their blocks took"] if chained else []
-    if any(step.fits not in ("", "memory") for step in profile.steps) and profile.peaks is not None:
-        notes.append("what fits into a cache may be above 100% of copying")
+    if any(step.against(profile.peaks)[0] > 100 and step.against(profile.peaks)[1] == "copy" for step in profile.steps):
+        notes.append("what fits into a cache may be faster than copying memory is")
     tail = ["", *textwrap.wrap("; ".join(notes), width)] if notes else []
     return "\n".join([align(rows, 2, last_left=True), *tail])
 

@@ -139,7 +139,10 @@ def test_profile_against_what_the_machine_can_do(folder: Path, capsys: pytest.Ca
     monkeypatch.setattr(profiled, "measured_peaks", lambda threads: peak.Peaks(threads, 10.0, 1e9, 1e9))
     assert main(["profile", f"{folder}/plain.py:root", "--json"]) == 0
     (step,) = json.loads(capsys.readouterr().out)["steps"]
-    assert step["bound_by"] == "copy" and step["percent_of_peak"] == pytest.approx(10 * step["gb_s"])
+    if step["gb_s"] <= 10:
+        assert step["bound_by"] == "copy" and step["percent_of_peak"] == pytest.approx(10 * step["gb_s"])
+    else:     # it fits into a cache, and is faster than memory is copied
+        assert step["bound_by"] == "FMA" and step["percent_of_peak"] == pytest.approx(step["gflop_s"] / 1e7)
 
 
 def test_profile_writes_a_page_a_trace_and_pictures(folder: Path, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ see `staticgraph bench --help`. Variables are left as they were.
 Calls are real ones. Every second one is looked at: each kernel is timed in each thread, and each stage of the call. The
 calls in between say what looking costs. `% peak` is the share of the copy bandwidth or of the multiply-adds (of the
 step's own float type) that were measured, whichever is more. A step whose arrays fit into a cache, named under `fits`,
-can be above 100% of the copy bandwidth.
+can be faster than memory is copied: it is held against the multiply-adds, if it does any.
 
 --html is one page with the table, the roofline, the plan of memory and the kernels; --trace is for ui.perfetto.dev."""
 

@@ -143,7 +143,7 @@ def _steps(profile: Profile) -> Iterator[str]:
                "share its time by what their blocks took.</p>")
     if profile.peaks is not None:
         yield ('<p class="quiet">% peak is the share of copying or of multiply-adds of the step\'s own kind, whichever '
-               "is more. What fits into a cache may be above 100% of copying.</p>")
+               "is more; what fits into a cache and is faster than copying memory is held against multiply-adds.</p>")
     yield "</section>"
 
 

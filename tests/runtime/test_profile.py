@@ -130,8 +130,21 @@ def test_each_step_with_its_rates() -> None:
     assert (step.bytes_moved, step.flops, step.touched, step.calls) == (24000, 3000, 24000, 1)
     assert result.rounds == profiling.MINIMUM_ROUNDS and result.sizes == executable.last_sizes == {"batch": 1000}
     assert step.gb_s == pytest.approx(24e-6 / step.seconds) and result.seconds > step.seconds > 0
-    assert step.against(result.peaks) == (pytest.approx(step.gb_s * 10), "copy")     # 8 bytes for each operation
     assert step.against(None) == (0.0, "")
+
+
+def test_a_step_is_held_against_what_bounds_it() -> None:
+    """10 GB/s and 100 or 50 GFlop/s; one second."""
+    peaks = Peaks(1, 10.0, 100.0, 50.0)
+
+    def against(gbytes: int, gflops: int, dtype: str = "float32", fits: str = "memory") -> tuple[float, str]:
+        return profiling.StepProfile(0, "k", "", (), "compute", 1.0, 1, 1.0, gbytes * 10**9, gflops * 10**9, 0, fits,
+                                     dtype).against(peaks)
+
+    assert against(8, 10) == (80.0, "copy") and against(1, 40) == (40.0, "FMA")
+    assert against(1, 40, "float64") == (80.0, "FMA") and against(0, 0) == (0.0, "")
+    assert against(30, 20, fits="L2") == (20.0, "FMA") and against(30, 20) == (300.0, "copy")
+    assert against(30, 0, fits="L2") == (300.0, "copy") and against(4, 7, dtype="") == (40.0, "copy")
 
 
 def test_parts_add_up_to_a_call() -> None:
