@@ -77,8 +77,8 @@ def is_watch(node: Tensor) -> bool:
 def taken_out(roots: Sequence[Tensor]) -> tuple[list[Tensor], list[Print], list[Watched], list[Tensor]]:
     """The roots without prints and assertions; the prints, in the order of the graph; the assertions; and the guard of
     each, numbered from 0."""
-    order = toposort(opened(roots))
     roots = opened(roots)
+    order = toposort(roots)
     if not any(map(is_watch, order)):
         return list(roots), [], [], []
     done: dict[Tensor, Tensor] = {}
