@@ -57,7 +57,8 @@ def caller() -> Location:
     frame: FrameType | None = sys._getframe(1)
     start = nearest = frame
     while frame is not None:
-        if not _is_internal(frame.f_globals.get("__name__", "")):
+        module = frame.f_globals.get("__name__", "")
+        if not module.startswith("staticgraph.") and module != "staticgraph":
             if not _is_library(frame.f_code.co_filename):
                 return Location(frame.f_code.co_filename, frame.f_lineno)
             nearest = frame if nearest is start else nearest
@@ -72,10 +73,6 @@ PACKAGES = f"{os.sep}site-packages{os.sep}"
 
 def _is_library(file: str) -> bool:
     return file.startswith(LIBRARY) and PACKAGES not in file
-
-
-def _is_internal(module: str) -> bool:
-    return module == "staticgraph" or module.startswith("staticgraph.")
 
 
 def side_data() -> tuple[tuple[Location, ...], Kinship | None, str]:
