@@ -66,11 +66,11 @@ td.words, th.words { text-align: left; } .none { fill: var(--line); }
 svg.parts { border-radius: 4px; overflow: hidden; }
 td.chained { border-left: 3px solid var(--s3); } td.prose { text-align: left; white-space: normal; min-width: 9rem; }
 svg.key { vertical-align: -1px; }
-.steps td:nth-child(2) { max-width: 22rem; overflow: hidden; text-overflow: ellipsis; }
+.steps td:nth-child(2) { max-width: 17rem; overflow: hidden; text-overflow: ellipsis; }
 .plan svg { max-width: 100%; min-width: 44rem; height: auto; display: block; }
 .steps td:nth-child(3) { max-width: 12rem; overflow: hidden; text-overflow: ellipsis; }
 .share { display: inline-block; min-width: 5rem; padding-right: .25rem;
-  background: linear-gradient(to left, var(--tint) var(--share), transparent var(--share)); }
+  background: linear-gradient(to right, var(--tint) var(--share), transparent var(--share)); }
 .row.wide { grid-template-columns: minmax(6rem, 40%) 1fr; } .row.wide svg.bar { width: calc(100% - 4.5rem); }
 pre { font: 12px/1.45 ui-monospace, Menlo, Consolas, monospace; margin: 0; padding: .6rem; background: var(--panel);
   border-radius: 6px; min-width: max-content; }
