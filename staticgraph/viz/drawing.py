@@ -19,6 +19,7 @@ from .text import clip, columns
 MARGIN = 24.0
 NARROWEST = 720.0
 LEGEND_ROW, LEGEND_MOST, LEGEND_WIDEST = 17.0, 60, 64
+ROUND = 18.0
 SMALL = 6.7
 """The width of a character of the legend."""
 
@@ -98,11 +99,15 @@ def headline(model: Model) -> str:
     """What the picture shows."""
     if model.stage == "program":
         buffers = len({fact["buffer"] for fact in model.facts if "buffer" in fact})
-        return f"staticgraph: program, {len(model.kernels)} steps over {buffers} buffers"
+        return f"staticgraph: program, {_count(len(model.kernels), 'step')} over {_count(buffers, 'buffer')}"
     stage = {"tensor": "graph as it was built", "primitive": "graph after all passes",
              "fused": "graph with its fused kernels"}[model.stage]
-    kernels = f", {len(model.kernels)} kernel calls" if model.kernels else ""
-    return f"staticgraph: {stage}, {len(model.nodes)} nodes{kernels}"
+    kernels = f", {_count(len(model.kernels), 'kernel call')}" if model.kernels else ""
+    return f"staticgraph: {stage}, {_count(len(model.nodes), 'node')}{kernels}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 @dataclass(frozen=True)
@@ -139,7 +144,7 @@ class _Pen:
         if role == "op" and part in ("backward", "update", "mixed"):
             return self.outline(_slanted(part, box), **how)
         square = {"op": 4.0, "variable": 0.0, "constant": 0.0, "buffer": 0.0}
-        return self.rounded(box, square.get(role, box.height / 2), **how)
+        return self.rounded(box, square.get(role, ROUND), **how)
 
 
 def _corners(box: Box) -> list[Point]:
