@@ -78,8 +78,8 @@ def write_safetensors(path: PathLike, arrays: Mapping[str, Array], metadata: Map
     with replacing(path) as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in order:
-            array = arrays[name]
-            file.write(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes())
+            array = np.ascontiguousarray(arrays[name], arrays[name].dtype.newbyteorder("<"))
+            file.write(array.reshape(-1).view(np.uint8).data)     # without a copy
 
 
 def read_safetensors(path: PathLike) -> Contents:

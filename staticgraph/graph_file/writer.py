@@ -20,6 +20,8 @@ from .sizes import SizeWriter, TooLarge, check_shape
 
 FORMAT = "staticgraph.graph"
 VERSION = 1
+OF_THE_PROCESS = ("results", "threads", "print_to")
+"""Options of `compile` that no file holds."""
 
 
 def save_graph(path: PathLike, outputs: Any, inputs: Iterable[Tensor] | None = None, updates: Any = None) -> None:
@@ -96,9 +98,11 @@ def _structure(outputs: Any, flat: Sequence[Tensor], number: Mapping[int, int]) 
 
 
 def _options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """What is more than a plain value, such as where prints go, belongs to the process."""
+    """Options that say what is computed. Where results and prints go, and how many threads there are, is the business
+    of the process."""
     plain = {name: dict(value) if isinstance(value, Mapping) else value for name, value in options.items()}
-    return {name: value for name, value in plain.items() if isinstance(value, bool | int | float | str | dict)}
+    return {name: value for name, value in plain.items()
+            if name not in OF_THE_PROCESS and isinstance(value, bool | int | float | str | dict)}
 
 
 class _Writer:
