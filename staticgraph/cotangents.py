@@ -46,7 +46,7 @@ def pull_back(outputs: Sequence[Tensor], cotangents: Sequence[Tensor], wrt: Sequ
         if contributions is None:
             continue
         marks = marks_of(node, forward)
-        with location.using(node.locations, Kinship((), (), marks)):
+        with location.using(node.locations, Kinship((), (), marks), node.scope):
             total = accumulate(contributions)
             if id(node) in targets:
                 found[id(node)] = total

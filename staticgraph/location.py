@@ -83,14 +83,15 @@ def side_data() -> tuple[tuple[Location, ...], Kinship | None, str]:
 
 
 @contextmanager
-def using(locations: Sequence[Location], kin: Kinship | None = None) -> Iterator[None]:
-    """Nodes made inside belong to these lines, and to this kin: for gradient rules and rewrites."""
-    before = _context.inherited, _context.kin
-    _context.inherited, _context.kin = tuple(locations), kin
+def using(locations: Sequence[Location], kin: Kinship | None = None, scope: str = "") -> Iterator[None]:
+    """Nodes made inside belong to these lines, to this kin, and to this scope where one is given: for gradient rules
+    and rewrites."""
+    before = _context.inherited, _context.kin, _context.scope
+    _context.inherited, _context.kin, _context.scope = tuple(locations), kin, scope or _context.scope
     try:
         yield
     finally:
-        _context.inherited, _context.kin = before
+        _context.inherited, _context.kin, _context.scope = before
 
 
 def union(groups: Sequence[Sequence[Location]]) -> tuple[Location, ...]:

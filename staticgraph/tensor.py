@@ -399,10 +399,10 @@ def rebuild(node: Tensor, inputs: Sequence[Tensor]) -> Tensor:
 
 def made_of(*nodes: Tensor) -> AbstractContextManager[None]:
     """What is made inside takes the place of the first of these nodes, and of the others that only it needs: it carries
-    their lines, those of the first before the rest, and belongs to the first one's kin."""
+    their lines, those of the first before the rest, and belongs to the first one's kin and scope."""
     lines = nodes[0]._locations if len(nodes) == 1 else location_.union([each._locations for each in nodes])[:LINES]
     kin = nodes[0]._kin
-    return location_.using(lines, kin and inner(kin))
+    return location_.using(lines, kin and inner(kin), nodes[0]._scope)
 
 
 def hand_on(node: Tensor, result: Tensor) -> None:

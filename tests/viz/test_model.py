@@ -211,3 +211,18 @@ def test_outputs_that_no_step_writes_are_in_a_program() -> None:
         sources[name] = (model.nodes[number].kind, model.nodes[number].name)
     assert sources == {"same": ("input", "x"), "twice": ("input", "x"), "state": ("variable", "v")}
     assert {mark.label for mark in display(model).marks if mark.role == "output"} == {"same", "twice", "state"}
+
+
+def test_scopes_go_with_gradients_and_with_what_passes_make() -> None:
+    x = sg.placeholder("x", shape=("batch", 8), dtype="float32")
+    w = sg.variable(np.zeros((8, 4), "float32"), name="w")
+    with sg.name_scope("block"):
+        chances = sg.nn.softmax(x @ w)
+    (gradient,) = sg.grad(sg.sum(sg.sqrt(chances)), [w])
+    program = compile_only([x], chances, updates={w: w - gradient}).program
+    assert program is not None
+    scopes = {stage.stage: {node.op: node.scope for node in stage.nodes} for stage in program.graphs}
+    assert scopes["tensor"]["softmax"] == "block" and scopes["tensor"]["sqrt"] == ""
+    assert {scopes["primitive"][op] for op in ("matmul", "exp", "max")} == {"block"}
+    turned = [node.scope for node in program.graphs[1].nodes if node.op == "permute_dims"]
+    assert turned == ["block"]     # of the product's gradient

@@ -67,6 +67,10 @@ def test_a_click_on_a_node_shows_what_it_is(browser: Any, small: Path) -> None:
         assert title(tab).endswith("matmul")
         tab.go_back()
         assert title(tab).endswith("cross_entropy")
+        tab.locator(".details section", has_text="GRADIENT PARTNERS").locator("a").first.click()
+        assert "backward" in tab.inner_text(".details .chips")
+        tab.locator(".details section", has_text="IS THE GRADIENT SIDE OF").locator("a").first.click()
+        assert title(tab).endswith("cross_entropy")
 
 
 def test_a_kernel_shows_its_source_cost_and_buffers(browser: Any, small: Path) -> None:
@@ -125,8 +129,9 @@ def test_search_finds_marks_and_goes_through_the_matches(browser: Any, small: Pa
         assert title(tab) != first
         tab.press("#find", "Shift+Enter")
         assert title(tab) == first
-        tab.fill("#find", "graphs.py matmul hidden")
-        assert tab.inner_text(".search .count") == "1"
+        for part in ("forward", "backward"):     # a gradient has the scope of what it is the gradient of
+            tab.fill("#find", f"graphs.py matmul hidden {part}")
+            assert tab.inner_text(".search .count") == "1"
         tab.fill("#find", "no such thing")
         assert tab.inner_text(".search .count") == "none"
         tab.press("#find", "Escape")
