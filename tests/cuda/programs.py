@@ -113,3 +113,8 @@ def leaks(fake: FakeDriver) -> dict[str, int]:
     if residence.resident:
         held["copies"] = len(residence.resident)
     return held
+
+
+def ramp(count: int) -> np.ndarray[Any, Any]:
+    """0, 1, 2 ... as float32."""
+    return np.arange(count, dtype="float32")
