@@ -223,9 +223,9 @@ def _rules(a: History | None, b: History | None) -> tuple[tuple[str, str, int, i
                  if counts[0][key] != counts[1][key])
 
 
-def _options(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[Row, ...]:
+def _options(a: Mapping[str, str], b: Mapping[str, str]) -> tuple[Row, ...]:
     names = sorted({*a, *b})
-    return tuple((name, str(a.get(name, "")), str(b.get(name, ""))) for name in names if a.get(name) != b.get(name))
+    return tuple((name, a.get(name, ""), b.get(name, "")) for name in names if a.get(name) != b.get(name))
 
 
 def _figures(a: Subject, b: Subject) -> tuple[Row, ...]:

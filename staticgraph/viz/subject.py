@@ -5,6 +5,7 @@ Comes in: whatever `export` takes. Goes out: a `Subject`, for those who show mor
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +24,7 @@ class Subject:
     subject: Any
     program: Program | None
     roots: list[Tensor]
-    options: dict[str, Any]
+    options: dict[str, str]
     history: History | None = None
     remarks: list[str] = field(default_factory=list)
 
@@ -36,12 +37,12 @@ def find_subject(obj: Any) -> Subject:
     """Resolve what `export` takes. Tensors are compiled: the page shows all stages."""
     definition = getattr(obj, "definition", None)
     if isinstance(obj, Compilation):
-        return _with_history(Subject(obj, obj.program, [*obj.outputs, *obj.updates.values()], dict(obj.options)))
+        return _with_history(Subject(obj, obj.program, [*obj.outputs, *obj.updates.values()], _texts(obj.options)))
     if definition is not None:
         from ..api import flatten_outputs
 
         outputs, _ = flatten_outputs(definition.outputs)
-        found = Subject(obj, obj.program, [*outputs, *definition.updates.values()], dict(definition.options))
+        found = Subject(obj, obj.program, [*outputs, *definition.updates.values()], _texts(definition.options))
         return _with_history(found)
     program = obj if isinstance(obj, Program) else None if isinstance(obj, Tensor) else getattr(obj, "program", None)
     if isinstance(program, Program):
@@ -63,7 +64,13 @@ def _compiled(obj: Any) -> Subject:
     except StaticGraphError as error:
         remark = f"Only the graph as it was built: it cannot be compiled. {error}"
         return Subject(obj, None, outputs, {}, remarks=[remark])
-    return _with_history(Subject(made, made.program, outputs, dict(made.options)))
+    return _with_history(Subject(made, made.program, outputs, _texts(made.options)))
+
+
+def _texts(options: Mapping[str, Any]) -> dict[str, str]:
+    """Values as people wrote them; of a file or a function, which knows where it is in memory, only what it is."""
+    plain = (bool, int, float, str, tuple, list, dict, type(None))
+    return {name: str(value) if isinstance(value, plain) else type(value).__name__ for name, value in options.items()}
 
 
 def _with_history(found: Subject) -> Subject:

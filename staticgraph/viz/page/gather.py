@@ -36,7 +36,7 @@ def subject_data(found: Subject) -> dict[str, Any]:
     past = past_data(found.history, models, texts) if found.history is not None else None
     stages = [stage_data(model, texts, positions_of(found.history, model)) for model in models.values()]
     program = program_data(found, texts)
-    options = [[name, str(value)] for name, value in sorted(found.options.items())]
+    options = sorted(found.options.items())
     known = places(found.roots)
     return {"stages": stages, "program": program, "past": past, "options": options, "remarks": found.remarks,
             "columns": {"node": NODE, "mark": MARK},

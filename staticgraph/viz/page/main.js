@@ -46,7 +46,7 @@
     let shown = null, address = null;
     sgpage.show = () => {
       address = location.hash;
-      const [name, ...rest] = decodeURIComponent(location.hash.slice(1)).split('/');
+      const [name, ...rest] = location.hash.slice(1).split('/');
       const tab = tabs.find((each) => each.name === name) || tabs.find((each) => each.name === data.start) || tabs[0];
       if (shown !== tab) {
         tabs.forEach((each) => each === tab ? each.link.setAttribute('aria-current', 'page') : each.link.removeAttribute('aria-current'));

@@ -5,7 +5,7 @@
   const { link } = sgpage.details;
 
   function alive({ steps }) {
-    return steps.length ? `${steps[0]} to ${steps.at(-1)}` : 'never';
+    return steps.length > 1 ? `${steps[0]} to ${steps.at(-1)}` : String(steps[0] ?? 'never');
   }
 
   function table(program) {
