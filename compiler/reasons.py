@@ -40,7 +40,7 @@ WORDS = {
     "rows": "in one kernel it would go down the columns, far from the rows of the product",
     # Ops with kernels of their own, as the user of a value, and as what makes it.
     "to contraction": "a product packs its operands from memory: it cannot take {value} as a prologue",
-    "to windowed": "a convolution reads each element in many windows: it cannot take {value} as a prologue",
+    "to windowed": "{user} reads each element in many windows: it cannot take {value} as a prologue",
     "to scatter": "{user} adds up elements at any place, in a kernel of its own",
     "to scan": "{user} goes along its axis one after the other, in a kernel of its own",
     "to sort": "rows are sorted in memory",
@@ -48,7 +48,7 @@ WORDS = {
     "to pad": "what is padded is copied to its place, in a kernel of its own",
     "to fold": "windows are added up in a kernel of its own",
     "from contraction": "a product ends with its store: all programs share its kernel",
-    "from windowed": "a convolution ends with its store: all programs share its kernel",
+    "from windowed": "{value} ends with its store: all programs share its kernel",
     "from scatter": "{value} must be complete before anything reads it",
     "from scan": "{value} goes along its axis one after the other, in a kernel of its own",
     "from sort": "rows are sorted in memory",

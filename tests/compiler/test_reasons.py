@@ -97,8 +97,8 @@ REASONS = {
         "'scatter_add' adds up elements at any place, in a kernel of its own"] * 2 + [
         "'scatter_add' must be complete before anything reads it"]),
     "a convolution": ([images], sg.exp(sg.conv2d(sg.tanh(images), filters)), {}, [
-        "a convolution reads each element in many windows: it cannot take 'tanh' as a prologue",
-        "a convolution ends with its store: all programs share its kernel"]),
+        "'direct_conv' reads each element in many windows: it cannot take 'tanh' as a prologue",
+        "'direct_conv' ends with its store: all programs share its kernel"]),
     "one long row": ([long], sg.sum(long), {}, [
         "rows are cut into parts, which several threads make, and these are joined afterwards"]),
     "columns beside rows": ([sg.placeholder("wide", ("n", 1024))], lambda wide: [
