@@ -35,17 +35,17 @@ from .errors import (
     VerificationError,
 )
 from .formatting import format_graph
-from .graph_file import SavedGraph, load_graph, save_graph
 from .interpreter import evaluate
 from .location import Location, name_scope
 from .ops import *
-from .state import SavedState, load, save
 from .tensor import Tensor
 from .types import Dim
 
 if TYPE_CHECKING:
     from . import viz
     from .api import DeviceArray, DeviceInfo, Executable
+    from .graph_file import SavedGraph, load_graph, save_graph
+    from .state import SavedState, load, save
 
 __all__ = [
     "ArgumentError", "AssertionFailed", "DTypeError", "DeviceArray", "DeviceError", "DeviceInfo", "Dim",
@@ -77,7 +77,14 @@ def _draw(compilation: Any, folder: Any) -> dict[str, str]:
 api.draw = _draw
 
 
+# Files are not for every process: what reads and writes them is imported when it is asked for.
+_OF_FILES = {"SavedGraph": "graph_file", "load_graph": "graph_file", "save_graph": "graph_file", "SavedState": "state",
+             "load": "state", "save": "state"}
+
+
 def __getattr__(name: str) -> Any:
+    if name in _OF_FILES:
+        return getattr(import_module(f"staticgraph.{_OF_FILES[name]}"), name)
     if name in ("DeviceArray", "DeviceInfo", "Executable"):
         return getattr(api, name)
     if name == "viz":     # the roof, which imports networkx; `from . import viz` would ask for this attribute again
