@@ -21,7 +21,7 @@ from typing import NamedTuple
 from staticgraph import location
 from staticgraph.op import Op, registry
 from staticgraph.tensor import Tensor, build, freeze, toposort
-from staticgraph.types import Shape, Size, TensorType, floor_divide, product
+from staticgraph.types import Dim, Shape, Size, TensorType, floor_divide, product
 
 from .fusion import is_inline
 
@@ -38,6 +38,9 @@ float64; the narrow ones are up to a third shorter."""
 
 EPILOGUES = {"": 0, "relu": 1, "gelu": 30}
 """Operations for one element of an activation that is part of a product."""
+
+STRETCHES = ("broadcast_to", "reshape", "permute_dims")
+"""Views of all elements of their operand, of some several times: what is read is the operand."""
 
 SORT_PASSES = 20
 """Comparisons for one element of a sorted row whose length is not known; otherwise the logarithm of it."""
@@ -67,14 +70,13 @@ def total(nodes: Collection[Tensor]) -> Cost:
 
 def flops_of(*nodes: Tensor) -> Size:
     """Operations of nodes, by the kinds of their ops."""
-    counts: Counts = {}
-    more: Size = 0
+    counts, more = {}, 0     # type: Counts, Size
     for node in nodes:
         if node.op.kind == "composite":
             more = more + _expanded(node.op, tuple(each.type for each in node.inputs), _Attributes(node))
         else:
             _count_flops(node, counts)
-    return _sum(counts) + more
+    return _sum(counts) + more if isinstance(more, Dim) or more else _sum(counts)
 
 
 def bytes_of(node: Tensor) -> Size:
@@ -110,7 +112,7 @@ def _count_flops(node: Tensor, counts: Counts) -> None:
     if kind == "elementwise":
         weight = WEIGHTS.get(node.op.name, 1)
         if weight:
-            _add(counts, node.shape, weight)
+            _add(counts, node.type.shape, weight)
     elif kind in ("reduction", "fold"):
         _add(counts, node.inputs[0].shape, 1)
     elif kind == "scan":
@@ -184,14 +186,16 @@ def _count_bytes(node: Tensor, moved: Counts) -> None:
     kind = node.op.kind
     if kind in ("leaf", "view"):
         return
-    _add(moved, node.shape, node.dtype.itemsize * (2 if kind == "gather" else 1))   # of a table so much is read, too
+    made = node.type
+    _add(moved, made.shape, made.dtype.itemsize * (2 if kind == "gather" else 1))   # of a table so much is read, too
     if kind == "scatter":     # what is added to is read once more, and written
         _add(moved, node.inputs[-1].shape, 2 * node.dtype.itemsize)
     for operand in node.inputs[1:] if kind == "gather" else dict.fromkeys(node.inputs):
-        while operand.op.name in ("broadcast_to", "reshape", "permute_dims"):     # what was stretched, before it was
-            operand = operand.inputs[0]
         base = operand
         while base.op.kind == "view":
+            if operand is base and base.op.name in STRETCHES:
+                operand = base.inputs[0]
             base = base.inputs[0]
         if base.op.kind != "leaf" or not (base.op.name == "iota" or is_inline(base)):
-            _add(moved, operand.shape, operand.dtype.itemsize)
+            read = operand.type
+            _add(moved, read.shape, read.dtype.itemsize)

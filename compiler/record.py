@@ -94,7 +94,9 @@ class Recorder:
         lines = self._lines.get(node.locations)
         if lines is None:
             lines = self._lines[node.locations] = tuple(map(str, node.locations[:LINES_KEPT]))
-        texts = self._texts[node] = Texts(kind, lines, format_attrs(node), str(flops_of(node)), str(bytes_of(node)))
+        free = node.op.kind in ("leaf", "view")
+        texts = self._texts[node] = Texts(kind, lines, format_attrs(node), "0" if free else str(flops_of(node)),
+                                          "0" if free else str(bytes_of(node)))
         return texts
 
 
