@@ -113,17 +113,19 @@ def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
 
 def difference(got: np.ndarray[Any, Any], wanted: np.ndarray[Any, Any]) -> str:
     """In words, where an array is not the other one bit for bit; nothing if it is."""
+    if (got.dtype, got.shape) != (wanted.dtype, wanted.shape):
+        return f"it is {got.dtype}{list(got.shape)} instead of {wanted.dtype}{list(wanted.shape)}"
     size = wanted.dtype.itemsize
     bits = [np.ascontiguousarray(each).reshape(-1).view(np.uint8).reshape(-1, size) for each in (got, wanted)]
     wrong = np.flatnonzero((bits[0] != bits[1]).any(axis=1))
     if not wrong.size:
         return ""
-    one, other = got.reshape(-1)[wrong].astype(float), wanted.reshape(-1)[wrong].astype(float)
+    one, other = got.reshape(-1)[wrong], wanted.reshape(-1)[wrong]
     with np.errstate(all="ignore"):
-        largest = float(np.nanmax(np.abs(one - other), initial=0.0))
+        largest = float(np.nanmax(np.abs(one.astype(float) - other.astype(float)), initial=0.0))
     place = ", ".join(str(int(each)) for each in np.unravel_index(wrong[0], wanted.shape))
     return (f"{wrong.size} of {wanted.size} elements differ, by {largest:.3g} at most; "
-            f"[{place}] is {one[0]!r} instead of {other[0]!r}")
+            f"[{place}] is {one[0]} instead of {other[0]}")
 
 
 def rates(seconds: float, nbytes: int, flops: int) -> str:

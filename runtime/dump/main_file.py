@@ -18,7 +18,8 @@ from .sources import Target
 HARNESS = "staticgraph.runtime.dump.main_script"
 USES = {
     **{name: Target(HARNESS, name)
-       for name in "Program Plan Input Variable Buffer Step Chain Check Print divide remainder solve main".split()},
+       for name in ("Program Plan Input Variable Result Buffer Step Chain Check Print divide remainder solve "
+                    "main").split()},
     "At": Target("staticgraph.runtime.dump.kernel_script", "At"),
     "block_of": Target(block_of.__module__, block_of.__name__),
 }

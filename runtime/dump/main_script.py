@@ -82,6 +82,9 @@ class Check(NamedTuple):
         return kind(f"{self.message}\n  first at {place}")
 
 
+WEAK = {"b": "b", "i": "biu", "u": "biu", "f": "biuf"}
+"""Kinds of Python's numbers that an input of a kind may be given in lists."""
+
 LARGEST = 2**63 - 1
 """Less the place of the first bad element: so kernels report the first one of all."""
 
@@ -95,10 +98,16 @@ class Print(NamedTuple):
     edgeitems: int
 
 
+class Result(NamedTuple):
+    """A result: the buffer that it is in, and its own shape, which is another one where it is a view."""
+
+    buffer: int
+    shape: tuple[int, ...]
+
+
 class Plan(NamedTuple):
     """What a call does, for one combination of sizes. `shapes` are those of the inputs, None where nothing is known;
-    `outputs` are the buffers that the results are in; `must_agree`: pairs of sizes, and what to say where they do
-    not."""
+    `must_agree`: pairs of sizes, and what to say where they do not."""
 
     shapes: tuple[tuple[int | None, ...], ...]
     must_agree: tuple[tuple[int, int, str], ...]
@@ -106,7 +115,7 @@ class Plan(NamedTuple):
     buffers: tuple[Buffer, ...]
     steps: tuple[Step, ...]
     chains: tuple[Chain, ...]
-    outputs: tuple[int, ...]
+    outputs: tuple[Result, ...]
     checks: tuple[Check, ...]
     nbytes: int
     flops: int
@@ -180,8 +189,11 @@ class Program:
         arrays = []
         for spec in self.inputs:
             value, dtype = given[spec.name], np.dtype(spec.dtype)
-            if isinstance(value, np.ndarray | np.generic) and not np.can_cast(value.dtype, dtype, "safe"):
-                raise TypeError(f"input '{spec.name}' is {value.dtype}, which {dtype} cannot hold without loss")
+            found = np.asarray(value)
+            fits = (np.can_cast(found.dtype, dtype, "safe") if isinstance(value, np.ndarray | np.generic)
+                    else not found.size or found.dtype.kind in WEAK[dtype.kind])
+            if not fits:
+                raise TypeError(f"input '{spec.name}' is {found.dtype}, which {dtype} cannot hold without loss")
             arrays.append(np.array(value, dtype, order="C"))
         return arrays
 
@@ -219,7 +231,7 @@ class Program:
         if self.arena.size < plan.arena_bytes:
             self.arena = aligned((plan.arena_bytes,), np.uint8)
         arena = self.arena
-        outputs = [np.empty(plan.buffers[index].shape, plan.buffers[index].dtype) for index in plan.outputs]
+        outputs = [np.empty(result.shape, plan.buffers[result.buffer].dtype) for result in plan.outputs]
         fixed = {"input": inputs, "output": outputs, "variable": self.state, "constant": self.constants}
 
         def array(index: int) -> np.ndarray[Any, Any]:
@@ -230,14 +242,14 @@ class Program:
                 return np.empty(buffer.shape, buffer.dtype)
             return np.ndarray(buffer.shape, buffer.dtype, arena, buffer.where)
 
-        for number, index in enumerate(plan.outputs):     # results that are inputs, constants or old state
+        for number, (index, shape) in enumerate(plan.outputs):     # results that are inputs, constants or old state
             if plan.buffers[index].place in ("input", "variable", "constant"):
-                np.copyto(outputs[number], array(index).reshape(outputs[number].shape))
+                np.copyto(outputs[number], array(index).reshape(shape))
         self.run_steps(plan, arena, fixed)
-        for number, index in enumerate(plan.outputs):     # results left in the arena, and results given twice
+        for number, (index, shape) in enumerate(plan.outputs):     # results left in the arena, and results given twice
             buffer = plan.buffers[index]
             if buffer.place == "arena" or (buffer.place == "output" and buffer.where != number):
-                np.copyto(outputs[number], array(index).reshape(outputs[number].shape))
+                np.copyto(outputs[number], array(index).reshape(shape))
         return outputs
 
     def run_steps(self, plan: Plan, arena: np.ndarray[Any, Any], fixed: dict[str, Any]) -> None:
@@ -277,6 +289,10 @@ class Program:
         inputs, before = self.load("inputs.npz"), [array.copy() for array in self.state]
         wanted, wanted_state = self.load("outputs.npz"), self.load("new_state.npz")
         results = self.results(inputs)
+        if (len(wanted), len(wanted_state)) != (len(results), len(self.state)):
+            print(f"  WRONG: outputs.npz and new_state.npz have {len(wanted)} and {len(wanted_state)} arrays, needed "
+                  f"{len(results)} and {len(self.state)}")
+            return 1
         rows = [(f"output {number}", one, other) for number, (one, other) in enumerate(zip(results, wanted))]
         rows += [(f"new value of variable {number} {spec.name!a}", one, other) for number, (spec, one, other)
                  in enumerate(zip(self.variables, self.state, wanted_state)) if spec.written]

@@ -68,10 +68,11 @@ class PlanText:
                 *_table("must_agree", [f"({self.size(each.left)}, {self.size(each.right)}, {literal(each.message)}),"
                                        for each in program.guards]),
                 *_table("shapes", [f"{self._input_shape(each.shape)}," for each in program.inputs]),
+                *_table("outputs", [f"{self.called('Result')}({spec.buffer}, {self.shape(spec.shape)}),"
+                                    for spec in program.outputs]),
                 f"    arena_bytes = {self.size(program.arena_bytes)}",
                 f"    nbytes = {self.size(_total(note.bytes_moved for note in notes))}",
                 f"    flops = {self.size(_total(note.flops for note in notes))}",
-                f"    outputs = {literal(tuple(spec.buffer for spec in program.outputs))}",
                 f"    return {self.called('Plan')}(shapes, must_agree, arena_bytes, buffers, steps, chains, outputs, "
                 "checks, nbytes,", "                flops)"]
 

@@ -60,7 +60,7 @@ def write_dump(program: Program, target: Path, recording: Recording | None, comp
                                  ("constants", program.constants), ("outputs", recording.outputs),
                                  ("new_state", recording.new_state)):
                 _save(folder / f"{name}.npz", arrays_by_number(values))
-        _write(folder / "source.py", source(program))
+        _write(folder / "source.py", f"{_READ_ONLY}\n\n{source(program)}")
         rows = companion(folder) if companion is not None else {}
         _write(folder / "README.md", _readme(program, target.name, recording, rows))
 
@@ -115,11 +115,16 @@ def _kernel_row(program: Program, number: int) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text of a user's in Markdown: nothing of it is markup."""
+    """Text of a user's in Markdown: nothing of it is markup. Code, which can be read as it stands, where that holds
+    it."""
+    if "`" not in text and "|" not in text and text == comment(text).strip() and text:
+        return f"`{text}`"
     return "".join(f"&#{ord(each)};" if each in "\\`*_{}[]<>()#+!|~&$" else each for each in comment(text))
 
 
-_RUNS = """Everything here runs without staticgraph, with NumPy and Numba alone:
+_READ_ONLY = "# To be read: this file imports from staticgraph. The scripts in kernels/ run without."
+
+_RUNS = """These scripts run without staticgraph, with NumPy and Numba alone:
 
     python -I main.py               the whole program: results and new state against the recorded ones, and its time
     python -I kernels/00_....py     one kernel: the same, for each step that uses it
@@ -134,7 +139,7 @@ _NO_RUNS = """The kernels are for a GPU. Their texts are written in staticgraph'
 are unrolled before Numba sees them: they need staticgraph and numba-cuda to be compiled, and there is no main.py.
 """
 
-_SOURCE = {"source.py": "the texts of all kernels in one file, each below the lines of yours that it computes"}
+_SOURCE = {"source.py": "to be read: the texts of all kernels in one file, each below its lines of yours"}
 
 _FILES = {
     "main.py": "the whole program as a script and a module",

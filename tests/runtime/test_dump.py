@@ -167,6 +167,26 @@ def test_a_wrong_result_is_an_exit_status_of_1_and_says_by_how_much(folder: Path
     assert done.returncode == 1 and "WRONG" in done.stdout and "differ, by 0.5" in done.stdout, done.stderr
 
 
+def test_results_that_are_views_have_their_own_shapes_and_lists_lose_nothing(tmp_path: Path) -> None:
+    x, i = sg.placeholder("x", ("n", 3)), sg.placeholder("i", ("m",), "int32")
+    w = sg.variable(np.arange(6, dtype="float32").reshape(2, 3), name="w")
+    compiled = sg.compile([x, i], (sg.reshape(x, (-1,)), sg.reshape(w, (3, 2)), i, sg.reshape(i * 2, (1, -1))))
+    dump = tmp_path / "dump"
+    compiled.dump(dump, np.ones((4, 3), "float32"), [5, 6])
+    code = (f"import sys; sys.modules['staticgraph'] = None; sys.path.insert(0, {str(dump)!r})\n"
+            "import main\nprint([each.shape for each in main.run([[1, 2.5, True]], [])])\n"
+            "for wrong in ([0.7], ['a'], [2**40]):\n    try:\n        print(main.run([[1, 2, 3]], wrong))\n"
+            "    except (TypeError, OverflowError) as error:\n        print('refused', error)\n")
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True)
+    assert done.stdout.startswith("[(3,), (3, 2), (0,), (1, 0)]") and done.stdout.count("refused") == 3, done.stderr
+    with np.load(dump / "outputs.npz") as data:
+        arrays = dict(data)
+    for kept in ({**arrays, "array0": arrays["array0"].reshape(4, 3)}, {"array0": arrays["array0"]}):
+        np.savez(dump / "outputs.npz", **kept)
+        done = subprocess.run([sys.executable, "-I", dump / "main.py"], capture_output=True, text=True)
+        assert done.returncode == 1 and "WRONG" in done.stdout, done.stderr
+
+
 def test_graphs_of_all_kinds(tmp_path: Path) -> None:
     """Sums that may be added up in any order, indices, sorts, convolutions, swaps, views, integers."""
     scripts = []
