@@ -5,6 +5,7 @@ Nothing that is read is run. What does not have the promised form raises `FileFo
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -23,7 +24,14 @@ PathLike = str | os.PathLike[str]
 def replacing(path: PathLike) -> Iterator[IO[bytes]]:
     """A file to write that takes the place of `path` when all is written; after an error nothing has changed."""
     target = Path(os.path.realpath(path))     # what a link leads to is written, the link stays
-    handle, name = tempfile.mkstemp(prefix=f".{target.name[:40]}-", dir=target.parent)
+    if not target.parent.is_dir():     # or the error would name a file that nobody has heard of
+        raise FileNotFoundError(errno.ENOENT, "there is no folder to write the file into", os.fspath(path))
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{target.name[:40]}-", dir=target.parent)
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, os.fspath(path)) from None
     try:
         with os.fdopen(handle, "wb") as file:
             yield file

@@ -61,10 +61,10 @@ def save(path: PathLike, state: Any, metadata: Mapping[str, str] | None = None) 
     texts = dict(metadata or {})
     if not all(is_text(each) for pair in texts.items() for each in pair) or VERSION_KEY in texts:
         raise ArgumentError(f"save: metadata are texts by name, none of them '{VERSION_KEY}', got {metadata!r}")
+    writer, _ = _format("save", path)
     entries = name_entries(state)
     with _locked(entries.values()):
         arrays = {name: _value_of(name, entry) for name, entry in entries.items()}
-    writer, _ = _format("save", path)
     writer(path, arrays, {VERSION_KEY: str(VERSION), **texts})
 
 
@@ -90,6 +90,10 @@ def load(path: PathLike, into: Any = None, *, strict: bool = True) -> SavedState
 
 
 def _format(function: str, path: PathLike) -> tuple[Writer, Reader]:
+    given: Any = path
+    if not isinstance(given, str | os.PathLike):
+        call = "save(path, state)" if function == "save" else "load(path, into=state)"
+        raise ArgumentError(f"{function}: the path comes first, {call}; got {_article(given)}")
     suffix = Path(path).suffix.lower()
     if suffix not in FORMATS:
         raise ArgumentError(f"{function}: the suffix of '{os.fspath(path)}' is none of {', '.join(FORMATS)}")
@@ -107,31 +111,31 @@ def _check_version(path: PathLike, metadata: Mapping[str, str]) -> None:
 # Names
 
 
-def name_entries(state: Any) -> dict[str, Entry]:
+def name_entries(state: Any, function: str = "save") -> dict[str, Entry]:
     """Variables and arrays by their names.
 
     A name is a path joined by dots: keys of dicts; positions in lists and tuples, except for variables with a name of
     their own, which have that; attributes of layers, where the layers of a Sequential are their positions; ``seed`` and
-    ``counter`` of a generator; the names of an optimizer's variables; those of the variables of an executable. What
-    stands in several places has its first name.
+    ``counter`` of a generator; the names of an optimizer's variables; those of the variables of an executable, followed
+    by their positions where several have one name. What stands in several places has its first name.
     """
     entries: dict[str, Entry] = {}
     names: dict[int, str] = {}
-    for name, entry in _walk(state):
+    for name, entry in _walk(state, function):
         if id(entry) in names and isinstance(entry, Tensor):
             continue
         if not is_text(name) or not name:
-            raise ArgumentError(f"save: {name!r} is no name for an entry")
+            raise ArgumentError(f"{function}: {name!r} is no name for an entry")
         if name in entries:
             rows = [operand_row(label, each) for label, each in (("first", entries[name]), ("second", entry))
                     if isinstance(each, Tensor)]
-            raise ArgumentError(message(f"save: two entries are called '{shown(name)}'", rows,
+            raise ArgumentError(message(f"{function}: two entries are called '{shown(name)}'", rows,
                                         "give them names of their own, or keys of a dict: {\"a\": ..., \"b\": ...}"))
         entries[name], names[id(entry)] = entry, name
     return entries
 
 
-def _walk(state: Any) -> Iterator[tuple[str, Entry]]:
+def _walk(state: Any, function: str) -> Iterator[tuple[str, Entry]]:
     """(name, entry) of all that a state holds. What refers to itself is walked once."""
     seen: set[int] = set()
     stack: list[tuple[str | None, Any, bool]] = [(None, state, True)]
@@ -141,7 +145,7 @@ def _walk(state: Any) -> Iterator[tuple[str, Entry]]:
             if value.op.name == "variable":
                 yield (value.name or "variable") if path is None else path, value
             elif asked:
-                raise ArgumentError(f"save: only variables have a value, got\n  {describe_line(value)}")
+                raise ArgumentError(f"{function}: only variables have a value, got\n  {describe_line(value)}")
             continue
         if isinstance(value, np.ndarray | np.generic | bool | int | float):
             if asked:
@@ -151,7 +155,9 @@ def _walk(state: Any) -> Iterator[tuple[str, Entry]]:
         if inside is None:
             if asked:
                 where = f" ('{shown(path)}')" if path else ""
-                raise ArgumentError(f"save: cannot save {_article(value)}{where}; what can be saved: {WHAT}")
+                hint = ("texts go into the metadata, save(path, state, {\"name\": \"text\"})" if isinstance(value, str)
+                        else f"a state is made of {WHAT}")
+                raise ArgumentError(f"{function}: {_article(value)}{where} is no state; {hint}")
             continue
         if id(value) not in seen:
             seen.add(id(value))
@@ -176,13 +182,20 @@ def _inside(value: Any) -> list[tuple[str, Any]] | None:
     if all(hasattr(definition, each) for each in ("inputs", "outputs", "updates")):
         updates = definition.updates
         nodes = toposort([*definition.inputs, *flatten(definition.outputs), *updates, *updates.values()])
-        return _listed([node for node in nodes if node.op.name == "variable"])
+        return _told_apart([node for node in nodes if node.op.name == "variable"])
     return _listed(value) if isinstance(value, list | tuple) else None
 
 
 def _listed(members: Iterable[Any]) -> list[tuple[str, Any]]:
     return [(each.name if isinstance(each, Tensor) and each.name else str(number), each)
             for number, each in enumerate(members)]
+
+
+def _told_apart(variables: list[Tensor]) -> list[tuple[str, Any]]:
+    """Those of a program, which nobody listed: where two have one name, as layers' have, their positions follow it."""
+    names = [variable.name for variable in variables]
+    return [(str(number) if not name else name if names.count(name) == 1 else f"{name}.{number}", variable)
+            for number, (name, variable) in enumerate(zip(names, variables))]
 
 
 def _article(value: Any) -> str:
@@ -213,7 +226,7 @@ def _value_of(name: str, entry: Entry) -> Array:
 
 
 def _variables_of(into: Any) -> dict[str, Tensor]:
-    entries = name_entries(into)
+    entries = name_entries(into, "load")
     arrays = [name for name, entry in entries.items() if not isinstance(entry, Tensor)]
     if arrays:
         raise ArgumentError(f"load: '{arrays[0]}' is an array, which cannot be loaded into; leave it out of `into` and "

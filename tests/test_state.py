@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
 import pickle
 import random
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -207,6 +209,46 @@ def test_arguments() -> None:
         sg.save("a.safetensors", {"__metadata__": 1.0})
     with pytest.raises(sg.ArgumentError, match="metadata of"):
         sg.save("a.npz", {"w": 1.0}, {"long": "x" * 70000})
+
+
+def test_a_mistake_is_told_in_the_words_of_the_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    w = sg.variable(np.ones(2), "w")
+    with pytest.raises(sg.ArgumentError, match=r"save: the path comes first, save\(path, state\)"):
+        sg.save({"w": w}, "a.npz")  # type: ignore[arg-type]
+    with pytest.raises(sg.ArgumentError, match=r"load: the path comes first"):
+        sg.load(w)  # type: ignore[arg-type]
+    with pytest.raises(sg.ArgumentError, match=r"a str \('name'\) is no state; texts go into the metadata"):
+        sg.save(tmp_path / "a.npz", {"w": w, "name": "text"})
+    sg.save(tmp_path / "a.npz", w)
+    with pytest.raises(sg.ArgumentError, match=r"^load: only variables have a value"):
+        sg.load(tmp_path / "a.npz", into=[w * 2])
+
+    def refuse(**_: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / ".random"))
+
+    for path, kind in ((tmp_path / "none" / "b.npz", FileNotFoundError), (tmp_path / "b.npz", PermissionError)):
+        if kind is PermissionError:
+            monkeypatch.setattr(tempfile, "mkstemp", refuse)
+        with pytest.raises(kind) as caught:
+            sg.save(path, w)
+        assert caught.value.filename == str(path)     # not the name that it would have had meanwhile
+
+
+def test_variables_of_an_executable_are_told_apart(tmp_path: Path) -> None:
+    def build(seed: int) -> tuple[Any, Any]:
+        model = sg.nn.Sequential(sg.nn.Linear(3, 3, generator=seed), sg.nn.Linear(3, 3, generator=seed + 1))
+        x = sg.placeholder("x", ("n", 3))
+        return model, sg.compile([x], model(x))
+
+    (_, one), (model, other) = build(0), build(2)
+    sg.save(tmp_path / "step.npz", one)
+    sg.save_graph(tmp_path / "step.json", one)
+    names = list(sg.load(tmp_path / "step.npz", into=other))
+    assert len(names) == 4 and {name.rpartition(".")[0] for name in names} == {"linear.weight", "linear.bias"}
+    x = np.arange(6, dtype="float32").reshape(2, 3)
+    assert other(x).tobytes() == one(x).tobytes() and model.layers[0].weight.value.any()
+    graph = sg.load_graph(tmp_path / "step.json")
+    assert list(name_entries(graph)) == names and set(graph.variables) == set(names)
 
 
 # Files that are not what they should be
