@@ -17,9 +17,10 @@ from .emit import select as choose
 
 INF = float("inf")
 
-REASSOCIATE = ("reassoc", "nsz", "contract")
-"""What an accumulator may do so that its loop vectorises: change order, lose the sign of zero, fuse multiply and add.
-nan and infinities keep their meaning."""
+REASSOCIATE = ("reassoc", "contract")
+"""What an accumulator may do so that its loop vectorises: change order, fuse multiply and add. nan and infinities keep
+their meaning. Without "nsz" as well, which vectorising does not need: with it LLVM would look through the value that is
+added, whatever its own flags, and make total + (x - x) the total, a nan lost."""
 
 
 @recorded

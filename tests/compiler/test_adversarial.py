@@ -116,3 +116,13 @@ def test_ops_with_names_beyond_ascii() -> None:
     check({"map": doubled(x), "sums": sg.sum(doubled(x), 0)}, {x: np.arange(12.0).reshape(4, 3)})
     sg.compile([], [], updates={v: doubled(v)})()
     assert v.value.tolist() == [0, 2, 4]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_nan_that_only_a_sum_sees_is_kept(dtype: str) -> None:
+    x = sg.placeholder("x", ("n", 3), dtype)
+    formulas = {"itself": x - x, "doubled": x * 2 - x * 2, "exponential": sg.exp(x) - sg.exp(x), "negative": -x + x}
+    values = np.array([[1, np.inf, 2], [3, 4, 5]], dtype)
+    check({f"{name} {axis}": sg.sum(each, axis=axis) for name, each in formulas.items() for axis in (None, 0, 1)},
+          {x: values})
+    check({"row by row": x @ sg.permute_dims(x, (1, 0)) - sg.sum(x - x)}, {x: values})
