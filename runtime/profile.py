@@ -123,6 +123,14 @@ class KernelProfile(NamedTuple):
     bytes_moved: int
     flops: int
 
+    @property
+    def gb_s(self) -> float:
+        return self.bytes_moved / self.seconds / 1e9 if self.seconds else 0.0
+
+    @property
+    def gflop_s(self) -> float:
+        return self.flops / self.seconds / 1e9 if self.seconds else 0.0
+
 
 @dataclass(frozen=True)
 class Part:

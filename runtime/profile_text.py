@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 from .figures import align, count, digits, seconds
@@ -15,6 +15,9 @@ KERNEL_LEAST, LINES_LEAST = 16, 16
 """Characters that a kernel's name and its lines get before other columns are left out."""
 
 PASSES_SHOWN = 4
+KERNELS_SHOWN, STEPS_SHOWN = 20, 40
+"""The longest of them, unless all are asked for."""
+
 NOTICED, SHORT = 0.02, 1e-4
 """More overhead than this, in calls of less than so many seconds, is remarked upon; in others it is not the clock's."""
 
@@ -52,9 +55,11 @@ COLUMNS = (
 )
 
 
-def profile_text(profile: Profile, width: int = WIDTH) -> str:
-    """Headline, where the time of a call goes, the steps, and the compile."""
-    parts = [_headline(profile, width), _parts(profile, width), _steps(profile, width), _compiling(profile, width)]
+def profile_text(profile: Profile, width: int = WIDTH, verbose: bool = False) -> str:
+    """Headline, where the time of a call goes, the kernels that serve several steps, the steps, and the compile. Of
+    many steps the longest, unless it is `verbose`."""
+    parts = [_headline(profile, width), _parts(profile, width), _kernels(profile, width),
+             _steps(profile, width, verbose), _compiling(profile, width)]
     return "\n\n".join(filter(None, parts))
 
 
@@ -86,9 +91,28 @@ def _parts(profile: Profile, width: int) -> str:
     return f"{profile.accounted:.1%} of it accounted for\n" + _clipped(align(rows, 1, last_left=True), width)
 
 
-def _steps(profile: Profile, width: int) -> str:
+def _kernels(profile: Profile, width: int) -> str:
+    """Kernels with all of their steps, where there are more steps than a screen has lines."""
+    kernels = profile.by_kernel()
+    if len(profile.steps) <= STEPS_SHOWN or len(kernels) == len(profile.steps) or not profile.seconds:
+        return ""
+    rows = [["kernel", "steps", "time", "%", "GB/s", "GFlop/s"]]
+    rows += [[clip(each.kernel, width - 48), str(len(each.steps)), seconds(each.seconds),
+              f"{100 * each.seconds / profile.seconds:.1f}", _rate(each.gb_s), _rate(each.gflop_s)]
+             for each in kernels[:KERNELS_SHOWN]]
+    more = len(kernels) - KERNELS_SHOWN
+    return align(rows, 1) + (f"\n  and {count(more, 'more kernel')}" if more > 0 else "")
+
+
+def _steps(profile: Profile, width: int, verbose: bool) -> str:
     if not profile.steps:
         return "no steps"
+    left_out: tuple[StepProfile, ...] = ()
+    if len(profile.steps) > STEPS_SHOWN and not verbose:
+        longest_first = sorted(profile.steps, key=lambda step: -step.seconds)
+        left_out = tuple(longest_first[STEPS_SHOWN:])
+        chosen = sorted(longest_first[:STEPS_SHOWN], key=lambda step: step.number)
+        profile = replace(profile, steps=tuple(chosen))
     shown = [column for column in COLUMNS if column.rank != 1 or profile.peaks is not None]
     cells = {column.head: [column.cell(profile, step) for step in profile.steps] for column in shown}
 
@@ -96,7 +120,8 @@ def _steps(profile: Profile, width: int) -> str:
 
     def taken() -> int:
         fixed = sum(max(map(len, (column.head, *cells[column.head]))) + 2 for column in shown)
-        return fixed + len(str(len(profile.steps) - 1)) + 2 + 2 + 2     # the number, the name's and the lines' gaps
+        number = len(str(max(step.number for step in profile.steps)))
+        return fixed + number + 2 + 2 + 2     # and the gaps of the number, the name and the lines
 
     wanted = min(longest, KERNEL_LEAST) + LINES_LEAST
     while taken() + wanted > width and any(column.rank for column in shown):
@@ -115,6 +140,10 @@ def _steps(profile: Profile, width: int) -> str:
     notes += ["steps of a chain share its time by what their blocks took"] if chained else []
     if any(step.against(profile.peaks)[0] > 100 and step.against(profile.peaks)[1] == "copy" for step in profile.steps):
         notes.append("what fits into a cache may be faster than copying memory is")
+    if left_out:
+        share = 100 * sum(step.seconds for step in left_out) / profile.seconds if profile.seconds else 0.0
+        notes.insert(0, f"these are the {STEPS_SHOWN} longest steps; {len(left_out)} shorter ones take {share:.1f}% of "
+                        "the call (all of them: --verbose, or export_profile)")
     tail = ["", *textwrap.wrap("; ".join(notes), width)] if notes else []
     return "\n".join([align(rows, 2, last_left=True), *tail])
 

@@ -46,6 +46,7 @@ def add_parser(commands: Any) -> None:
     add_input_options(parser)
     add("--seconds", type=_positive, metavar="S", help="how long to go on calling (half a second, and five calls)")
     add("--no-peak", action="store_true", help="do not measure the machine first (half a second)")
+    add("--verbose", action="store_true", help="every step, not only the longest of many")
     add("--json", nargs="?", const="-", metavar="FILE", help="everything as JSON, into FILE or instead of text")
     for name, (suffix, what) in FILES.items():
         add(f"--{name}", metavar="FILE", help=f"{what} ({suffix})")
@@ -89,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
         profile = _profile(executable, tuple(inputs.values()), options)
     if options.json != "-":
         nbytes = sum(array.nbytes for array in inputs.values())
-        print(_text(options.model, sizes, nbytes, profile))
+        print(_text(options.model, sizes, nbytes, profile, options.verbose))
     write_json(options.json, {**profile.to_json(), "model": options.model, "sizes": sizes})
     _write(files, options.model, executable, profile)
     return 0
@@ -113,12 +114,12 @@ def _profile(executable: Any, inputs: tuple[Any, ...], options: argparse.Namespa
     return profile_calls(executable, inputs, {}, options.seconds, peaks=not options.no_peak)
 
 
-def _text(model: str, sizes: dict[str, int], nbytes: int, profile: Any) -> str:
+def _text(model: str, sizes: dict[str, int], nbytes: int, profile: Any, verbose: bool) -> str:
     from ..runtime.profile_text import profile_text
 
     given = f" with {', '.join(f'{name}={size}' for name, size in sizes.items())}" if sizes else ""
     width = max(NARROWEST, min(shutil.get_terminal_size((NARROWEST + 20, 24)).columns, WIDEST))
-    return f"{model}{given}: {nbytes:,} bytes of inputs\n{profile_text(profile, width)}"
+    return f"{model}{given}: {nbytes:,} bytes of inputs\n{profile_text(profile, width, verbose)}"
 
 
 def _write(files: dict[str, Path], model: str, executable: Any, profile: Any) -> None:
@@ -133,7 +134,7 @@ def _write(files: dict[str, Path], model: str, executable: Any, profile: Any) ->
     if "roofline" in files:
         write_whole(files["roofline"], roofline_picture(profile))
     if "memory" in files:
-        export_memory(executable, files["memory"])
+        export_memory(executable, files["memory"], sizes=profile.sizes)
 
 
 def write_json(place: str | None, found: object) -> None:

@@ -7,6 +7,7 @@ The theme ("auto", "light" or "dark") is for pictures, the others leave it aside
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -144,6 +145,8 @@ def _check_theme(theme: str) -> None:
 def write_whole(target: Path, content: str | bytes) -> None:
     """Write to a temporary name beside the target, then rename."""
     folder = target.parent
+    if not folder.is_dir():
+        raise FileNotFoundError(errno.ENOENT, f"there is no folder '{folder}' to write into", str(target))
     descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name[:40]}.", dir=folder)
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -9,7 +9,7 @@ The scale of places is stretched where buffers are small, so that each can be se
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -47,16 +47,17 @@ LETTER = 0.605     # of the font's size, in this font
 HOLDERS_SHOWN = 10
 
 
-def export_memory(obj: Any, path: str | os.PathLike[str], theme: str = "auto") -> None:
-    """Write the memory plan of an executable or a compilation to `path`, which ends in .svg; see `memory_plan` for the
-    sizes that it is of. theme: "light", "dark", or "auto" for what the reader's system asks for.
+def export_memory(obj: Any, path: str | os.PathLike[str], theme: str = "auto", *,
+                  sizes: Mapping[str, int] | None = None) -> None:
+    """Write the memory plan of an executable or a compilation to `path`, which ends in .svg. theme: "light", "dark", or
+    "auto" for what the reader's system asks for. sizes: of which symbolic sizes the plan is, as of `memory_plan`.
 
-    >>> sg.viz.export_memory(step, "plan.svg")
+    >>> sg.viz.export_memory(step, "plan.svg", sizes={"batch": 256})
     """
     target = Path(path)
     if target.suffix.lower() != ".svg":
         raise ArgumentError(f"cannot export to '{target.name}': the picture of a memory plan is an .svg")
-    write_whole(target, render_memory_svg(memory_plan(obj), theme))
+    write_whole(target, render_memory_svg(memory_plan(obj, sizes), theme))
 
 
 def render_memory_svg(plan: MemoryPlan, theme: str = "light") -> str:

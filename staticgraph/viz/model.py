@@ -98,8 +98,12 @@ def tensors_of(obj: Any) -> list[Tensor]:
     found = list(obj.values()) if isinstance(obj, Mapping) else list(obj) if isinstance(obj, list | tuple) else [obj]
     if found and all(isinstance(each, Tensor) for each in found):
         return found
+    kind = type(obj).__name__
+    stranger = next((each for each in found if not isinstance(each, Tensor)), None)
+    inside = f"a {kind} with {type(stranger).__name__} in it"
+    got = f"an empty {kind}" if not found else kind if stranger is obj else inside
     raise ArgumentError("only tensors (one, or a list, tuple or dict of them), executables and compilations can be "
-                        f"shown, got {type(obj).__name__}")
+                        f"shown, got {got}")
 
 
 def _record(obj: Any, outputs: Sequence[Tensor]) -> GraphRecord:

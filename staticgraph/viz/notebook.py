@@ -98,7 +98,7 @@ def _executable(program: Program, obj: Any) -> str:
     rows += [("program", obj.account)] if obj.account else []
     steps = [(f"{number}", program.kernels[step.kernel].name, f"over {step.extent}",
               ", ".join(program.notes[step.note].lines)) for number, step in enumerate(program.steps[:ROWS])]
-    more = _left_out(len(program.steps) - len(steps), "step", "print(executable.explain())")
+    more = _left_out(len(program.steps) - len(steps), "step", "print(executable.explain(verbose=True))")
     picture = _picture(collect(obj, "fused"), DRAWN) if program.graphs else ""
     return (_head(f"Executable: {len(program.steps)} steps") + _facts(rows) + _table(steps) + more
             + f"<details><summary>graph with its fused kernels</summary>{picture}</details>" * bool(picture))

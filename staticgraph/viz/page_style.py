@@ -26,7 +26,7 @@ STYLE = """
   --s7: #a3aebb; }
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; }
-body { margin: 0 auto; padding: 1rem; max-width: 68rem; background: var(--paper); color: var(--ink);
+body { margin: 0 auto; padding: 1rem; max-width: 74rem; background: var(--paper); color: var(--ink);
   font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
 h1 { font-size: 1.5rem; margin: 0 0 .25rem; } h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; }
 p { margin: .25rem 0; } .quiet { color: var(--quiet); } code { font-family: ui-monospace, Menlo, Consolas, monospace; }
@@ -66,9 +66,10 @@ td.words, th.words { text-align: left; } .none { fill: var(--line); }
 svg.parts { border-radius: 4px; overflow: hidden; }
 td.chained { border-left: 3px solid var(--s3); } td.prose { text-align: left; white-space: normal; min-width: 9rem; }
 svg.key { vertical-align: -1px; }
-.steps td:nth-child(2) { max-width: 17rem; overflow: hidden; text-overflow: ellipsis; }
+.steps td:nth-child(2) { max-width: 15rem; overflow: hidden; text-overflow: ellipsis; }
 .plan svg { max-width: 100%; min-width: 44rem; height: auto; display: block; }
-.steps td:nth-child(3) { max-width: 12rem; overflow: hidden; text-overflow: ellipsis; }
+.steps td:nth-child(3) { max-width: 10rem; overflow: hidden; text-overflow: ellipsis; }
+.kernels td:first-child { max-width: 24rem; overflow: hidden; text-overflow: ellipsis; }
 .share { display: inline-block; min-width: 5rem; padding-right: .25rem;
   background: linear-gradient(to right, var(--tint) var(--share), transparent var(--share)); }
 .row.wide { grid-template-columns: minmax(6rem, 40%) 1fr; } .row.wide svg.bar { width: calc(100% - 4.5rem); }

@@ -20,13 +20,21 @@ from ..runtime.profile_text import brief_lines, is_noticed, profile_text
 from .export import write_whole
 from .memory import memory_plan, render_memory_svg
 from .page_style import STYLE, THEME_BUTTON, data_element, document
-from .plots import Point, roofline, time_bar
-from .text import xml_safe
+from .plots import HEIGHT, LEFT, WIDTH, Point, roofline, time_bar
+from .text import clip, xml_safe
 
 TRACE = ".trace.json"
 SUFFIXES = (".html", ".svg", ".txt", ".json", TRACE)
 
 COLOURS = 8
+HEADROOM, NAME_WIDTH = 28, 26
+"""Of the roofline as a file of its own: the height of its title, and how much of a kernel's name stands below it."""
+
+PICTURE_STYLE = ("@media (prefers-color-scheme: dark) { :root { --paper: #14181d; --ink: #e8ecf0; --quiet: #a3aebb; "
+                 "--line: #38424d; --s0: #5aa2e6; --s1: #ef8354; --s2: #63c987; --s3: #bb8ee0; --s4: #ee7fb0; "
+                 "--s5: #d6b855; --s6: #5cc3d4; --s7: #a3aebb; } }"
+                 "svg svg.roofline { min-width: 0; max-width: none; } svg text { font-size: 11px; }")
+
 LABELLED = 6
 """Steps whose names stand in the roofline, the longest first."""
 
@@ -64,15 +72,15 @@ def render_profile(profile: Profile, name: str, title: str = "") -> str:
     if suffix == ".json":
         return json.dumps(profile.to_json(), indent=1) + "\n"
     if suffix == ".txt":
-        return profile_text(profile) + "\n"
+        return profile_text(profile, verbose=True) + "\n"
     raise ArgumentError(f"cannot export a profile to '{name}': its suffix is not one of {', '.join(SUFFIXES)}")
 
 
 def profile_page(profile: Profile, title: str = "") -> str:
     """The document."""
-    body = "\n".join([*_head(profile, title), *_tiles(profile), *_parts(profile), *_steps(profile),
-                      *_roofline(profile), *_memory(profile), *_compiling(profile), *_sources(profile),
-                      data_element(profile.to_json())])
+    body = "\n".join([*_head(profile, title), *_tiles(profile), *_parts(profile), *_kernels(profile),
+                      *_steps(profile), *_roofline(profile), *_memory(profile), *_compiling(profile),
+                      *_sources(profile), data_element(profile.to_json())])
     return document("staticgraph profile", xml_safe(body), OPENING)
 
 
@@ -127,6 +135,25 @@ def _parts(profile: Profile) -> Iterator[str]:
     yield f'<div class="scroll"><table><tbody>{rows}</tbody></table></div></section>'
 
 
+KERNEL_HEADS = ("kernel", "steps", "time", "%", "GB/s", "GFlop/s")
+
+
+def _kernels(profile: Profile) -> Iterator[str]:
+    """Each kernel with all of its steps, the longest first, where some serve several."""
+    kernels = profile.by_kernel()
+    if len(kernels) == len(profile.steps):
+        return
+    heads = "".join(f'<th scope="col" data-sort{" class=words" * (head in WORDS)}>{head}</th>' for head in KERNEL_HEADS)
+    rows = []
+    for each in kernels:
+        share = 100 * each.seconds / profile.seconds if profile.seconds else 0.0
+        rows.append(f'<tr><td class="words">{_link(profile, each.steps[0], each.kernel)}</td><td>{len(each.steps)}</td>'
+                    f'<td data-value="{each.seconds}">{seconds(each.seconds)}</td>{_share(share)}{_number(each.gb_s)}'
+                    f"{_number(each.gflop_s)}</tr>")
+    yield (f'<section><h2>Kernels, in all of their steps</h2><div class="scroll"><table class="kernels"><thead><tr>'
+           f'{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table></div></section>')
+
+
 HEADS = ("step", "kernel", "lines", "time", "%", "calls", "GB/s", "GFlop/s", "% peak", "by", "fits", "bytes", "flops")
 WORDS = ("kernel", "lines")
 
@@ -151,18 +178,28 @@ def _row(profile: Profile, step: StepProfile) -> str:
     percent, by = step.against(profile.peaks)
     share = 100 * step.seconds / profile.seconds if profile.seconds else 0.0
     chain = "" if step.chain is None else ' class="chained"'
-    kernel = _kernel_number(profile, step.number)
-    name = escape(step.kernel) if kernel is None else f'<a href="#kernel{kernel}">{escape(step.kernel)}</a>'
+    name = _link(profile, step.number, step.kernel)
     cells = [
         f"<td{chain} data-value=\"{step.number}\">{step.number}</td>",
         f'<td class="words" title="{escape(step.title)}">{name}</td>',
         f'<td class="words" title="{escape(", ".join(step.lines))}">{escape(brief_lines(step.lines))}</td>',
         f'<td data-value="{step.seconds}">{seconds(step.seconds)}</td>',
-        f'<td data-value="{share}"><span class="share" style="--share:{min(share, 100):.1f}%">{share:.1f}</span></td>',
-        f"<td>{step.calls:.0f}</td>", _number(step.gb_s), _number(step.gflop_s), _number(percent, f"{percent:.0f}"),
-        f"<td>{by}</td>", f"<td>{escape(step.fits)}</td>", _number(step.bytes_moved, f"{step.bytes_moved:,}"),
+        _share(share), f"<td>{step.calls:.0f}</td>", _number(step.gb_s), _number(step.gflop_s),
+        _number(percent, f"{percent:.0f}"), f"<td>{by}</td>", f"<td>{escape(step.fits)}</td>",
+        _number(step.bytes_moved, f"{step.bytes_moved:,}"),
         _number(step.flops, f"{step.flops:,}")]
     return f"<tr>{''.join(cells)}</tr>"
+
+
+def _share(percent: float) -> str:
+    return (f'<td data-value="{percent}"><span class="share" style="--share:{min(percent, 100):.1f}%">{percent:.1f}'
+            "</span></td>")
+
+
+def _link(profile: Profile, step: int, name: str) -> str:
+    """The kernel's name, which leads to its source."""
+    number = _kernel_number(profile, step)
+    return escape(name) if number is None else f'<a href="#kernel{number}">{escape(name)}</a>'
 
 
 def _number(value: float, text: str = "") -> str:
@@ -222,9 +259,25 @@ def roofline_picture(profile: Profile) -> str:
     if not plots:
         raise ArgumentError("this profile has no roofline: no step's operations and bytes are known together with what "
                             "the machine can do")
-    picture = plots[0][1].replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" width="960" height="570" '
-                                  'font-family="system-ui, sans-serif" style="background:var(--paper)" ', 1)
-    return picture.replace("><", f"><style>{escape(STYLE, quote=False)}</style><", 1) + "\n"
+    dtype, plot = plots[0]
+    named = sorted(_labelled(profile))
+    names = [(str(step.number), f"{clip(step.kernel, NAME_WIDTH)}, {seconds(step.seconds)}, "
+              f"{100 * step.seconds / profile.seconds:.1f}%") for step in (profile.steps[each] for each in named)]
+    sizes = "".join(f", {name} = {size}" for name, size in profile.sizes.items())
+    assert profile.peaks is not None
+    peak = profile.peaks.float64_gflop_s if dtype == "float64" else profile.peaks.float32_gflop_s
+    head = (f"Roofline: steps in {dtype}, {_machine(profile)}{sizes}; {seconds(profile.seconds)} a call; copies "
+            f"{profile.peaks.copy_gb_s:.0f} GB/s, multiplies and adds {peak:.0f} GFlop/s")
+    foot = "".join(
+        f'<text x="{LEFT + (number % 2) * 292}" y="{HEADROOM + HEIGHT + 14 + 16 * (number // 2)}">'
+        f'<tspan class="beside" font-weight="bold">{escape(mark)}</tspan>  {escape(text)}</text>'
+        for number, (mark, text) in enumerate(names))
+    height = HEADROOM + HEIGHT + 16 * ((len(names) + 1) // 2) + 12
+    inside = plot.replace("<svg ", f'<svg y="{HEADROOM}" width="{WIDTH}" height="{HEIGHT}" ', 1)
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH * 1.5:.0f}" height="{height * 1.5:.0f}" '
+            f'viewBox="0 0 {WIDTH} {height}" font-family="system-ui, sans-serif" style="background:var(--paper)">'
+            f"<style>{escape(STYLE, quote=False)}{PICTURE_STYLE}</style>"
+            f'<text class="beside" x="8" y="20">{escape(xml_safe(head))}</text>{inside}{foot}</svg>\n')
 
 
 def _memory(profile: Profile) -> Iterator[str]:
@@ -261,7 +314,7 @@ def _sources(profile: Profile) -> Iterator[str]:
     for step in profile.steps:
         index = profile.program.steps[step.number].kernel
         spent[index] = spent.get(index, 0.0) + step.seconds
-    yield "<section><h2>Kernels</h2>"
+    yield "<section><h2>Sources of kernels</h2>"
     for number, kernel in enumerate(profile.program.kernels):
         yield (f'<details id="kernel{number}"><summary>{escape(kernel.name)}, {seconds(spent.get(number, 0.0))} a call'
                f'</summary><div class="scroll"><pre>{escape(kernel.text.strip())}</pre></div></details>')

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import threading
 from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -309,6 +312,23 @@ def test_the_table_fits_its_width(width: int) -> None:
     assert max(map(len, text.splitlines())) <= width
     assert "add_one" in text and "model.py:4,9" in text and "GB/s" in text and "% of it accounted for" in text
     assert ("other.py" in text and "bytes" in text) or width < 120
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_many_steps_are_told_by_kernel_and_the_longest_alone(width: int) -> None:
+    found = a_profile()
+    steps = tuple(replace(found.steps[0], number=number, seconds=1e-6 * (number + 1)) for number in range(100))
+    program = SimpleNamespace(steps=[SimpleNamespace(kernel=0)] * 100)
+    many = replace(found, steps=steps, program=program, seconds=1e-2)     # type: ignore[arg-type]
+    text = profile_text(many, width)
+    assert max(map(len, text.splitlines())) <= width
+    assert re.search(r"add_one +100  5\.05 ms  50\.5", text)
+    assert "these are the 40 longest steps; 60 shorter ones take 18.3%" in " ".join(text.split())
+    rows = [int(row) for row in re.findall(r"^  (\d+) +add_one", text, re.MULTILINE)]
+    assert rows == list(range(60, 100))
+    everything = profile_text(many, width, verbose=True)
+    assert re.findall(r"^  (\d+) +add_one", everything, re.MULTILINE) == [str(number) for number in range(100)]
+    assert "longest steps" not in everything
 
 
 def test_lines_name_each_file_once() -> None:

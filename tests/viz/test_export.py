@@ -101,8 +101,11 @@ def test_unknown_suffix_and_missing_folder(tmp_path: Path) -> None:
     x = sg.placeholder("x", shape=(2,))
     with pytest.raises(sg.ArgumentError, match=r"suffix is not one of \.txt"):
         sg.viz.export(x, tmp_path / "x.pdf")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder '.*missing'.*x\.svg'$"):
         sg.viz.export(x, tmp_path / "missing" / "x.svg")
+    for wrong, got in (([], "an empty list"), ({"a": x, "b": 2}, "a dict with int in it"), (2, "int")):
+        with pytest.raises(sg.ArgumentError, match=f"only tensors .* got {got}$"):
+            sg.viz.export(wrong, tmp_path / "x.svg")
     assert os.listdir(tmp_path) == []
 
 

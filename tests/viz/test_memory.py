@@ -112,6 +112,10 @@ def test_many_buffers_are_all_drawn() -> None:
 def test_into_a_file(step: sg.Executable, tmp_path: Path) -> None:
     sg.viz.export_memory(step, tmp_path / "plan.svg", "dark")
     assert COLOURS["dark"]["paper"] in (tmp_path / "plan.svg").read_text(encoding="utf-8")
+    sg.viz.export_memory(step, tmp_path / "plan.svg", sizes={"batch": 4321})
+    assert "batch = 4321" in (tmp_path / "plan.svg").read_text(encoding="utf-8")
+    with pytest.raises(ArgumentError, match="no symbolic size 'rows'"):
+        sg.viz.export_memory(step, tmp_path / "plan.svg", sizes={"rows": 2})
     with pytest.raises(ArgumentError, match=r"is an \.svg"):
         sg.viz.export_memory(step, tmp_path / "plan.pdf")
     with pytest.raises(ArgumentError, match="no theme 'blue'"):

@@ -48,7 +48,7 @@ def page(profile: Profile, tmp_path: Path) -> Path:
 def test_the_page_holds_everything(profile: Profile) -> None:
     page = profile_page(profile, HOSTILE)
     assert profile.program is not None
-    for heading in ("Where the time of a call goes", "Steps", "Roofline", "Memory", "Compile", "Kernels"):
+    for heading in ("Where the time of a call goes", "Steps", "Roofline", "Memory", "Compile", "Sources of kernels"):
         assert f"<h2>{heading}</h2>" in page
     assert page.count('<details id="kernel') == len(profile.program.kernels)
     assert page.count("<script>") == 1 and "alert(" not in page.replace("alert(&#x27;x&#x27;)", "").replace(
@@ -60,7 +60,11 @@ def test_the_page_holds_everything(profile: Profile) -> None:
 def test_every_suffix(profile: Profile, tmp_path: Path) -> None:
     for suffix in SUFFIXES:
         sg.viz.export_profile(profile, tmp_path / f"p{suffix}")
-    ElementTree.fromstring((tmp_path / "p.svg").read_text(encoding="utf-8"))
+    picture = ElementTree.fromstring((tmp_path / "p.svg").read_text(encoding="utf-8"))
+    texts = " ".join("".join(each.itertext()) for each in picture.iter("{http://www.w3.org/2000/svg}text"))
+    longest = max((step for step in profile.steps if step.flops), key=lambda step: step.seconds)
+    assert "Roofline: steps in float32, 2 threads, batch = 30" in texts
+    assert f"{longest.number}  {longest.kernel[:20]}" in texts
     assert json.loads((tmp_path / "p.json").read_text())["kind"] == "profile"
     assert json.loads((tmp_path / "p.trace.json").read_text())["traceEvents"]
     assert "accounted for" in (tmp_path / "p.txt").read_text(encoding="utf-8")
@@ -99,6 +103,22 @@ def test_steps_are_sorted_and_lead_to_their_kernels(browser: Any, page: Path, pr
         assert not source.is_visible()
         link.click()
         assert source.is_visible() and "def " in source.inner_text()
+
+
+def test_no_column_of_the_steps_is_cut_off_on_a_desk(browser: Any, page: Path) -> None:
+    with opened(browser, page) as tab:
+        assert tab.evaluate("Array.from(document.querySelectorAll('.scroll:has(.steps)'))"
+                            ".every((each) => each.scrollWidth <= each.clientWidth)")
+
+
+def test_kernels_of_several_steps_have_a_table(profile: Profile) -> None:
+    page = profile_page(profile).partition("in all of their steps")[2].partition("</section>")[0]
+    kernels = profile.by_kernel()
+    assert len(kernels) < len(profile.steps) and page.count("<tr>") == len(kernels) + 1
+    for each in kernels:
+        assert f">{each.kernel}</a></td><td>{len(each.steps)}</td>" in page
+    alone = replace(profile, steps=profile.steps[:1])
+    assert "in all of their steps" not in profile_page(alone)
 
 
 def test_it_fits_a_phone(browser: Any, page: Path) -> None:
