@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from staticgraph.tensor import Tensor
 from staticgraph.types import Size, evaluate_size, product, size_symbols
 
-from .fusion import FusionResult, Group, gather_index_axes, is_inline
+from .groups import FusionResult, Group, gather_index_axes, is_inline
 from .views import contiguous_strides, trace, view_of
 
 

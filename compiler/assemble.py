@@ -26,7 +26,7 @@ from .columns import RowKernel
 from .cost import flops_of
 from .direct_calls import leaves_gaps, windowed_calls
 from .draft import Draft
-from .fusion import Group
+from .groups import Group
 from .kernel_ir import KernelIR, Pointer, Reduce, Section, format_kernel
 from .kernel_verify import verify
 from .lower import GroupLowering, Lowered

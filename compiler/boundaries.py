@@ -13,7 +13,7 @@ from staticgraph.tensor import Tensor, describe
 
 from .chains import MOST_PRODUCTS
 from .draft import Draft
-from .fusion import FUSED
+from .groups import FUSED
 from .program import Boundary, Chain
 from .reasons import CHAIN_WORDS, WORDS, Refusal, words
 from .schedule import Schedule, bases

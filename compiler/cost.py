@@ -23,7 +23,7 @@ from staticgraph.op import Op, registry
 from staticgraph.tensor import Tensor, build, freeze, toposort
 from staticgraph.types import Dim, Shape, Size, TensorType, floor_divide, product
 
-from .fusion import is_inline
+from .groups import is_inline
 
 WEIGHTS = {
     **dict.fromkeys("astype stop_gradient check_index".split(), 0),

@@ -19,7 +19,7 @@ from staticgraph.types import Size, product
 
 from .access import Access, Arrangement, GroupAccesses
 from .chains import RowSpace, Touch
-from .fusion import REPORTING, FusionResult, Group, is_inline
+from .groups import REPORTING, FusionResult, Group, is_inline
 from .kernel_ir import Axis, Check, Let, Map, Reduce, Result, Section, Statement, Store, unknown_in_formula
 from .parameters import BufferOf, Parameters, Style, cast, index_sum, literal
 from .program import Argument

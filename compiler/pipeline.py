@@ -36,7 +36,8 @@ from .backend import BACKENDS
 from .checks import told, told_print
 from .convolution import direct
 from .decompose import decompose, settle
-from .fusion import fuse, update_cone
+from .fusion import fuse
+from .groups import update_cone
 from .program import GraphRecord, Guard, InputSpec, OutputSpec, PassRecord, Program, Rewrite, VariableSpec, verify
 from .record import Recorder, output_names, summary
 from .schedule import Schedule, Scheduler

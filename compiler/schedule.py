@@ -23,7 +23,7 @@ import numpy as np
 from staticgraph.tensor import Tensor
 from staticgraph.types import Shape, Size, product
 
-from .fusion import REPORTING, FusionResult, Group, is_leaf_buffer
+from .groups import REPORTING, FusionResult, Group, is_leaf_buffer
 from .views import contiguous_strides, view_of
 
 

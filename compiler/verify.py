@@ -13,7 +13,7 @@ from staticgraph.errors import VerificationError
 from staticgraph.op import Inference
 from staticgraph.tensor import Tensor, describe, toposort
 
-from .fusion import Group, is_inline, is_leaf_buffer
+from .groups import Group, is_inline, is_leaf_buffer
 from .schedule import CopyWork, Schedule, bases
 
 
