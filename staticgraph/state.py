@@ -75,7 +75,8 @@ def load(path: PathLike, into: Any = None, *, strict: bool = True) -> SavedState
 
     into: what was given to `save`, or as much like it that the names are the same. Names, dtypes and shapes have to be
     those of the file, or nothing is assigned and StateError says what differs. strict=False lets entries be missing on
-    either side, not be of another dtype or shape. The result's `metadata` are the texts that were saved.
+    either side, though not all of them, and not be of another dtype or shape. The result's `metadata` are the texts
+    that were saved.
 
     Raises FileFormatError for a file that is damaged, of another kind, or made by a newer version; OSError where it
     cannot be read.
@@ -199,7 +200,8 @@ def _told_apart(variables: list[Tensor]) -> list[tuple[str, Any]]:
 
 
 def _article(value: Any) -> str:
-    return "nothing" if value is None else f"a {type(value).__name__}"
+    name = type(value).__name__
+    return "nothing" if value is None else f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
 # Values
@@ -243,6 +245,10 @@ def _assign(path: PathLike, found: Mapping[str, Array], variables: Mapping[str, 
             notes.append("strict=False lets entries be missing on either side")
         raise StateError(message(f"load: '{os.fspath(path)}' does not fit; nothing was assigned", rows[:MOST_ROWS],
                                  *notes))
+    if found and variables and not found.keys() & variables.keys():
+        one, other = shown(next(iter(found))), shown(next(iter(variables)))
+        raise StateError(f"load: '{os.fspath(path)}' does not fit; nothing was assigned: no name is in both, the file "
+                         f"has '{one}', the variables are '{other}' and so on")
     with _locked(variables.values()):
         for name, variable in variables.items():
             if name in found:

@@ -223,6 +223,9 @@ def test_a_mistake_is_told_in_the_words_of_the_call(tmp_path: Path, monkeypatch:
     with pytest.raises(sg.ArgumentError, match=r"^load: only variables have a value"):
         sg.load(tmp_path / "a.npz", into=[w * 2])
 
+    with pytest.raises(sg.StateError, match=r"no name is in both, the file has 'w', the variables are 'model.w'"):
+        sg.load(tmp_path / "a.npz", into={"model": {"w": w}}, strict=False)
+
     def refuse(**_: Any) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / ".random"))
 
