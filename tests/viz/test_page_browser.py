@@ -228,6 +228,32 @@ def test_two_thousand_nodes_open_at_once(browser: Any, large: Path) -> None:
         assert count(tab, ".frame .mark.op") > 1500 and count(tab, ".group") == 0
 
 
+@pytest.mark.parametrize("stage", ["tensor", "fused", "program"])
+def test_every_arrow_ends_in_a_direction(browser: Any, small: Path, stage: str) -> None:
+    """An end without a length would leave its arrowhead lying on its side."""
+    with opened(browser, small, f"#{stage}") as tab:
+        ways = tab.locator(".frame .path").evaluate_all("paths => paths.map((each) => each.getAttribute('d'))")
+        assert len(ways) > 10
+        for way in ways:
+            places = [tuple(map(float, piece.split()[-2:])) for piece in re.split("[MLC]", way) if piece]
+            assert len(places) > 1 and all(a != b for a, b in pairwise(places))
+
+
+def test_what_everything_reads_is_counted_and_its_arrows_are_left_out(browser: Any, tmp_path: Path) -> None:
+    w = sg.variable([[1.0, 0.0], [0.0, 1.0]], name="shared")
+    value: Any = sg.placeholder("x", shape=("n", 2))
+    for number in range(30):
+        with sg.name_scope(f"t{number}"):
+            value = sg.tanh(sg.exp(value @ w) + value)
+    sg.viz.export(value, tmp_path / "page.html", "tensor")
+    with opened(browser, tmp_path / "page.html") as tab:
+        tab.click("#close-all")
+        assert tab.locator(".mark.variable text.readers").text_content() == "read by 30"
+        assert count(tab, ".frame .path") == 30
+        tab.locator(".group.closed").first.dblclick()
+        assert count(tab, ".group.open rect") == 1 and count(tab, "text.readers") == 1
+
+
 def test_names_of_all_kinds_are_only_text(browser: Any, tmp_path: Path) -> None:
     inputs, loss, updates = training((HOSTILE, HOSTILE + "2"))
     with sg.name_scope(HOSTILE):

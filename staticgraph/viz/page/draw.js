@@ -14,6 +14,7 @@
   function curve(points) {
     let [x, y] = points[0], text = `M${round(x)} ${round(y)}`;
     for (const [a, b] of points.slice(1)) {
+      if (Math.abs(a - x) < 0.5 && Math.abs(b - y) < 0.5) continue;     // an end without a direction has no arrowhead
       const middle = round((y + b) / 2);
       text += Math.abs(a - x) < 0.5 ? `L${round(a)} ${round(b)}`
         : `C${round(x)} ${middle} ${round(a)} ${middle} ${round(a)} ${round(b)}`;
@@ -53,7 +54,8 @@
     const texts = [text(middle, top, (SIGNS[mark.role] || '') + mark.label, 'label'),
       ...details.map((detail, at) => text(middle, top + 14 * (at + 1) - 1, detail, 'type'))];
     return shape('g', { class: `mark ${mark.role} ${mark.part}`, 'data-key': keyOf(item), 'data-node': mark.node },
-      shape('title', { text: tooltip(mark) }), body(item), texts);
+      shape('title', { text: tooltip(mark) }), body(item), texts,
+      item.readers ? text(middle, item.y + item.height + 11, `read by ${item.readers}`, 'type readers') : null);
   }
 
   function hueOf(group, element) {

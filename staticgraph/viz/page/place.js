@@ -12,8 +12,11 @@
   const TITLE = 26;
   const PORTS_APART = 9;
   const SHORT = 60;
+  const MOST_READERS = 12;      // of an input, a variable or a constant: arrows to more are not drawn, but counted
   const GAPS = { nodesep: 22, ranksep: 34, edgesep: 14, marginx: 0, marginy: 0 };
   const LETTER = { title: 7.0, closed: 7.6, detail: 6.1, label: 5.8 };
+
+  const LEAVES = ['input', 'variable', 'constant'];
 
   const keyOfMark = (mark) => `mark ${mark}`;
   const keyOfGroup = (group) => `group ${group.key}`;
@@ -48,7 +51,21 @@
       this.parent = new Map();      // a key: the group that it is drawn in
       this.item = new Map();
       this.collectItems(tree.root);
-      for (const arrow of stage.arrows) this.route(arrow);
+      const apart = this.readEverywhere();
+      for (const arrow of stage.arrows) if (!apart.has(arrow.source)) this.route(arrow);
+    }
+
+    /** Leaves whose arrows would lie over everything else. */
+    readEverywhere() {
+      const readers = new Map();
+      for (const { source, target } of this.stage.arrows) {
+        const item = this.visible.get(source);
+        if (!item.mark || !LEAVES.includes(item.mark.role)) continue;
+        readers.set(source, (readers.get(source) || new Set()).add(this.visible.get(target)));
+      }
+      const apart = [...readers].filter(([, found]) => found.size > MOST_READERS);
+      for (const [source, found] of apart) this.visible.get(source).readers = found.size;
+      return new Set(apart.map(([source]) => source));
     }
 
     collectItems(group) {
@@ -133,7 +150,7 @@
       graph.setGraph({ ...GAPS, ranker: level.children.length > 400 ? 'tight-tree' : 'network-simplex' });
       for (const item of level.children) {
         if (item.group && item.open) Object.assign(item, this.boxSize(item));
-        graph.setNode(keyOf(item), { width: item.width, height: item.height });
+        graph.setNode(keyOf(item), { width: item.width, height: item.height + (item.readers ? 12 : 0) });
       }
       this.addPorts(graph, level);
       for (const [name, link] of level.links) {
