@@ -270,7 +270,8 @@ def _guards(order: Sequence[Tensor]) -> list[Guard]:
     guards: dict[tuple[Any, Any], Guard] = {}
     for node in order:
         for left, right, what in node.guards:
-            guards.setdefault((left, right), Guard(left, right, _guard_text(node, f"{what}: {left} and {right}")))
+            text = what if "{left}" in what else f"{what}: {left} and {right}"
+            guards.setdefault((left, right), Guard(left, right, _guard_text(node, text)))
         for size, what in _needed_sizes(node):
             least = maximum_size(size, 1)
             guards.setdefault((least, size), Guard(least, size, _guard_text(node, what)))
@@ -291,8 +292,8 @@ def _needed_sizes(node: Tensor) -> list[tuple[Size, str]]:
     if node.op.name not in EXTREMES:
         return []
     sizes = [(node.inputs[0].shape[axis], axis) for axis in node.attrs["axes"]]
-    return [(size, f"axis {axis} of the operand is empty, so there is no {node.op.name}") for size, axis in sizes
-            if not isinstance(size, int)]
+    return [(size, f"axis {axis} of the operand is empty ({size} = {{right}}), so there is no {node.op.name}")
+            for size, axis in sizes if not isinstance(size, int)]
 
 
 def _guard_text(node: Tensor, what: str) -> str:

@@ -228,7 +228,8 @@ def check_guards(node: Tensor, sizes: Mapping[str, int]) -> None:
     for a, b, what in node.guards:
         left, right = _size_of(node, a, sizes), _size_of(node, b, sizes)
         if left != right:
-            raise ShapeError(operands_message(f"{node.op.name}: {what}", [*node.inputs, node],
-                                              f"needed {a} == {b}, got {left} and {right}"))
+            told = what.replace("{left}", str(left))
+            notes = [f"needed {a} == {b}, got {left} and {right}"] if told == what else []
+            raise ShapeError(operands_message(f"{node.op.name}: {told}", [*node.inputs, node], *notes))
 
 

@@ -46,7 +46,8 @@ class Inference:
         self.guards: list[Guard] = []
 
     def same_size(self, a: Size, b: Size, what: str) -> Size:
-        """The common size of two that must agree (the static one if there is one); ShapeError or a guard if not."""
+        """The common size of two that must agree (the static one if there is one); ShapeError or a guard if not. The
+        text may have the field ``{left}`` for the value of the first; both are told where it has not."""
         if a == b:
             return a
         if provably_different(a, b):

@@ -440,5 +440,9 @@ def describe_line(node: Tensor) -> str:
 
 
 def operand_row(label: str, node: Tensor) -> tuple[str, str, str, str]:
-    """The row of `errors.message` for a tensor."""
-    return (label, str(node.type), f"'{node.name}'" if node.name else "", str(node.location))
+    """The row of `errors.message` for a tensor. A number goes by its value, and has a line as long as nobody else has
+    written it: the node is shared."""
+    name = f"'{node.name}'" if node.name else ""
+    if node.op.name == "constant" and not name and not node.ndim and not isinstance(node.attrs["value"], Dim):
+        return (label, str(node.type), str(node.attrs["value"]), "" if len(node.locations) > 1 else str(node.location))
+    return (label, str(node.type), name, str(node.location))

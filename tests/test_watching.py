@@ -130,6 +130,22 @@ def test_where_it_was_born(name: str) -> None:
     assert isinstance(caught.value, FloatingPointError) and not getattr(caught.value, "__notes__", None)
 
 
+def test_numbers_go_by_their_values() -> None:
+    """All who write a number share its node: the line of somebody else's is none of this error's."""
+    rate = sg.placeholder("rate", ())
+    others = [rate + 0.0, rate * 0.0]
+    held = sg.assert_that(rate, rate > 0.0)
+    with pytest.raises(sg.AssertionFailed) as caught:
+        sg.compile([rate], [held, *others])(-1)
+    assert text_of(caught.value) == """\
+assert_that: a condition does not hold
+  a:         float32[]   'rate'   L
+  b:         float32[]   0.0
+  condition: bool[]               L
+  greater is false, where a = -1.0, b = 0.0
+  asserted at L"""
+
+
 def test_images() -> None:
     images = sg.placeholder("images", ("n", 2, 6, 6))
     weights = sg.variable(np.ones((3, 2, 3, 3), "float32"), "weights")

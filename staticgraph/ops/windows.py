@@ -18,7 +18,7 @@ import numpy as np
 
 from ..op import Inference, primitive
 from ..tensor import Tensor
-from ..types import Size, TensorType, floor_divide, minimum_size, sign_of
+from ..types import Size, TensorType, floor_divide, maximum_size, sign_of
 from .movement import pad, reshape, slice_axes
 
 Array = np.ndarray[Any, Any]
@@ -41,7 +41,8 @@ def check_fits(context: Inference, length: Size, size: int, spacing: int, what: 
         raise context.shape_error(f"{what} is shorter than a window",
                                   f"needed at least {extent_of(size, spacing)} elements, got {length}")
     if sign_of(room) != 1 and not isinstance(room, int):
-        context.same_size(minimum_size(room, 0), 0, f"{what}, of size {length}, is shorter than a window")
+        context.same_size(maximum_size(-room, 0), 0,
+                          f"{what}, of size {length}, is {{left}} shorter than a window of {extent_of(size, spacing)}")
 
 
 def _infer_windows(context: Inference, x: TensorType, *, axis: int, size: int, step: int, spacing: int) -> TensorType:

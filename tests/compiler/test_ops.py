@@ -203,7 +203,7 @@ def test_empty_extremes_are_an_error() -> None:
     x = sg.placeholder("x", ("n", "m"))
     largest = sg.compile([x], sg.max(x, 1))
     np.testing.assert_array_equal(largest(np.zeros((0, 3), "float32")), np.zeros(0))
-    with pytest.raises(sg.ShapeError, match="max: axis 1 of the operand is empty, so there is no max"):
+    with pytest.raises(sg.ShapeError, match=r"(?s)max: axis 1 .* is empty \(m = 0\), so there is no max(?!.*got)"):
         largest(np.zeros((2, 0), "float32"))
 
 

@@ -126,7 +126,7 @@ def test_images_that_turn_out_too_small_are_an_error() -> None:
     x = sg.placeholder("x", (1, 1, "h", "w"))
     y = sg.conv2d(x, np.zeros((1, 1, 3, 3), "float32"))
     for run in (lambda value: sg.evaluate(y, {x: value}), sg.compile([x], y)):
-        with pytest.raises(sg.ShapeError, match="shorter than a window"):
+        with pytest.raises(sg.ShapeError, match=r"(?s)of size w, is 1 shorter than a window of 3\n(?!.* and 0)"):
             run(np.zeros((1, 1, 4, 2), np.float32))
 
 
