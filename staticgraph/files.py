@@ -24,8 +24,9 @@ PathLike = str | os.PathLike[str]
 def replacing(path: PathLike) -> Iterator[IO[bytes]]:
     """A file to write that takes the place of `path` when all is written; after an error nothing has changed."""
     target = Path(os.path.realpath(path))     # what a link leads to is written, the link stays
-    if not target.parent.is_dir():     # or the error would name a file that nobody has heard of
-        raise FileNotFoundError(errno.ENOENT, "there is no folder to write the file into", os.fspath(path))
+    for folder in (Path(path).parent, target.parent):     # else the error would name a file that nobody has heard of
+        if not folder.is_dir():
+            raise FileNotFoundError(errno.ENOENT, f"there is no folder '{folder}' to write into", os.fspath(path))
     if target.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     try:

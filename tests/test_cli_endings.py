@@ -78,6 +78,13 @@ def test_mistakes_are_told_with_what_was_meant(arguments: tuple[str, ...], folde
     assert told.out == "" and WRONG[arguments] in told.err and "Traceback" not in told.err
 
 
+def test_a_terminal_that_lacks_characters_shows_question_marks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(output, encoding="ascii", write_through=True))
+    assert main(["profile", "model.py:loss", "--seconds", "0.01", "--no-peak"]) == 0     # \u00b5s
+    assert b"?s a call in " in output.getvalue()
+
+
 def test_a_saved_graph_is_a_model(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     x, w = sg.placeholder("x", ("batch", 3)), sg.variable(np.ones((3, 2), "float32"), "w")
     loss = sg.mean(sg.square(x @ w))

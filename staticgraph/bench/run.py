@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--clock", choices=tuple(CLOCKS), default="wall", help="wall time, or processor time for a busy machine")
     add("--rounds", type=_count, default=0, metavar="N", help="samples of each contestant (default 25; less when slow)")
     add("--times", action="store_true", help="also a table of the times of all contestants")
-    add("--json", metavar="FILE", help="write everything that was measured to a file")
+    add("--json", metavar="FILE", help="write everything that was measured to a file, - for standard output")
     add("--html", metavar="FILE", help="write the report as one page with plots, which needs nothing else")
     add("--compare", metavar="OLD", help="say what became faster or slower since the record OLD (from --json)")
     add("--size", action="append", default=[], type=named_number, metavar="N=64", help="of a model: a symbolic size")
@@ -210,12 +210,13 @@ def _in_worker(plan: Plan, peers: Sequence[Peer]) -> dict[str, Any] | int:
 
 def _tell(options: argparse.Namespace, record: dict[str, Any], old: dict[str, Any] | None) -> int:
     """Print and write everything; the exit status."""
-    print(report(record, times=options.times), end="")
+    readers = sys.stderr if options.json == "-" else sys.stdout
+    print(report(record, times=options.times), end="", file=readers)
     written = _write(options, record)
     status = 1 if _ours_failed(record) or not written else 0
     if old is not None:
         text, slower = comparison(old, record)
-        print("\n" + text, end="")
+        print("\n" + text, end="", file=readers)
         status = status or (SLOWER if slower else 0)
     return status
 
@@ -231,6 +232,9 @@ def _write(options: argparse.Namespace, record: dict[str, Any]) -> bool:
     done = True
     for place, text in wanted.items():
         try:
+            if place == "-" and place == options.json:
+                sys.stdout.write(text)
+                continue
             write_whole(Path(place), text)
         except OSError as error:
             print(f"bench: cannot write '{place}': {error.strerror}", file=sys.stderr)

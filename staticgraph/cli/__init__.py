@@ -7,6 +7,7 @@ Every command imports what it needs when it runs, so that ``staticgraph --help``
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -33,6 +34,8 @@ COMMANDS = ("graph", "bench", "profile", "dump", "cache", "doctor")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")     # what a terminal's encoding does not have is a question mark
     return reporting(lambda: _run(arguments))
 
 

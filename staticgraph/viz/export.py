@@ -6,15 +6,13 @@ The theme ("auto", "light" or "dark") is for pictures, the others leave it aside
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import ArgumentError
+from ..files import replacing
 from .data import render_graphml, render_json
 from .display import display
 from .dot import render_dot
@@ -143,24 +141,6 @@ def _check_theme(theme: str) -> None:
 
 
 def write_whole(target: Path, content: str | bytes) -> None:
-    """Write to a temporary name beside the target, then rename."""
-    folder = target.parent
-    if not folder.is_dir():
-        raise FileNotFoundError(errno.ENOENT, f"there is no folder '{folder}' to write into", str(target))
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name[:40]}.", dir=folder)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content.encode("utf-8", errors="replace") if isinstance(content, str) else content)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-
-
-def _umask() -> int:
-    """The mask for new files; asking for it means setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    """Write a file that appears, or takes another one's place, when it is complete."""
+    with replacing(target) as file:
+        file.write(content.encode("utf-8", errors="replace") if isinstance(content, str) else content)

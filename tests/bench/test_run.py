@@ -98,6 +98,15 @@ def test_a_page_and_a_comparison_are_written(monkeypatch: pytest.MonkeyPatch, tm
     assert run.main(["dispatch", "--compare", str(old)]) == 2
 
 
+def test_json_on_standard_output_is_alone_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+                                                capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run, "_measure", lambda *given: RECORD)
+    assert run.main(["dispatch", "--json", "-"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out) == RECORD and "the time of staticgraph" in told.err and not list(tmp_path.iterdir())
+
+
 def test_a_file_that_cannot_be_written_does_not_lose_the_report(
         monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The folder goes while it is measured: the report is printed, the other file written, and the command fails."""
