@@ -76,8 +76,13 @@ class Run:
             before = self.before(node, index, kind)
             if before is None:
                 return Origin(node, index if left_out else self.first_born(node, index, kind))
-            left_out = left_out or node.op.name in SELECTING or node.op.kind == "composite"
+            left_out = left_out or self.leaves_out(node) or node.op.kind == "composite"
             node, index = before
+
+    def leaves_out(self, node: Tensor) -> bool:
+        """May the op leave elements of an operand out? A slice as large as its operand has all of them."""
+        return node.op.name in SELECTING and not (
+            node.op.name == "slice" and self.of(node).size == self.of(node.inputs[0]).size)
 
     def before(self, node: Tensor, index: Index, kind: str) -> tuple[Tensor, Index] | None:
         """The operand and the element of it that made an element bad; None where the op itself did."""

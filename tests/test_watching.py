@@ -96,6 +96,14 @@ sqrt: makes nan at [1, 2]
   where a = -1.0
   2 of 12 elements are nan
   found in output at [1, 1]"""),
+    "the first, though it is turned around": (lambda x: (sg.exp(sg.log(x)[::-1, ::-1]), [spoilt(-3, (1, 2), (3, 0))],
+                                                         "nan", """\
+log: makes nan at [1, 2]
+  a:      float32[n, 3]   'x'   L
+  result: float32[n, 3]         L
+  where a = -3.0
+  2 of 12 elements are nan
+  found in output at [0, 2]""")),
     "it would vanish in a comparison": lambda x: (sg.sum(sg.astype(sg.sqrt(x) > 0, "int32")), [spoilt(-1, (1, 1))],
                                                   "nan", """\
 sqrt: makes nan at [1, 1]
