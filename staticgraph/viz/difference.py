@@ -58,13 +58,15 @@ class KernelDifference:
 @dataclass(frozen=True)
 class Difference:
     """All of it. `rules` are (pass, rule, firings before, firings after), where these differ; `options` and `figures`
-    are (what, before, after), of options only those that differ. Prints as a summary."""
+    are (what, before, after), of options only those that differ; so are `results`, the outputs and new values of
+    variables that only one side has, or that another node computes. Prints as a summary."""
 
     graphs: tuple[GraphDifference, ...]
     kernels: tuple[KernelDifference, ...]
     rules: tuple[tuple[str, str, int, int], ...]
     options: tuple[Row, ...]
     figures: tuple[Row, ...]
+    results: tuple[Row, ...] = ()
 
     def __str__(self) -> str:
         lines = []
@@ -78,6 +80,7 @@ class Difference:
         lines += [f"{stage}: {rule} fired {before} times, then {after}" for stage, rule, before, after in self.rules]
         lines += [f"option {name}: {before}, then {after}" for name, before, after in self.options]
         lines += [f"{name}: {before}, then {after}" for name, before, after in self.figures if before != after]
+        lines += [f"{name}: {before or 'none'}, then {after or 'none'}" for name, before, after in self.results]
         return "\n".join(lines)
 
 
@@ -94,7 +97,8 @@ def difference(a: Subject, b: Subject) -> Difference:
     shared = [stage for stage in ("tensor", "primitive") if stage in a.stages() and stage in b.stages()]
     graphs = tuple(graph_difference(collect(a.subject, stage), collect(b.subject, stage)) for stage in shared)
     kernels = tuple(_kernels(a.program, b.program)) if a.program is not None and b.program is not None else ()
-    return Difference(graphs, kernels, _rules(a.history, b.history), _options(a.options, b.options), _figures(a, b))
+    return Difference(graphs, kernels, _rules(a.history, b.history), _options(a.options, b.options), _figures(a, b),
+                      _results(graphs[0]) if graphs else ())
 
 
 # Graphs.
@@ -161,6 +165,29 @@ def _deep_numbers(nodes: Sequence[NodeRecord], numbers: dict[Hashable, int]) -> 
         key = (node.op, node.type, node.detail, name, tuple(found[each] for each in node.inputs))
         found.append(numbers.setdefault(key, len(numbers)))
     return found
+
+
+def _results(graph: GraphDifference) -> tuple[Row, ...]:
+    """Outputs and new values that are not the same, each with its node on either side."""
+    match = {mine: theirs for mine, theirs, _ in graph.pairs}
+    before, after = (_results_of(model) for model in (graph.before, graph.after))
+    return tuple((name, _described(graph.before, before.get(name)), _described(graph.after, after.get(name)))
+                 for name in dict.fromkeys((*before, *after))
+                 if name not in before or name not in after or match.get(before[name]) != after[name])
+
+
+def _results_of(model: Model) -> dict[str, int]:
+    """Node by name of what it is."""
+    return {**{f"output {name}": number for name, number in model.outputs},
+            **{f"new value of {model.nodes[variable].name}": value for variable, value in model.updates
+               if model.nodes[variable].name}}
+
+
+def _described(model: Model, number: int | None) -> str:
+    if number is None:
+        return ""
+    node = model.nodes[number]
+    return f"%{number} {node.op} {node.type}" + (f" at {node.lines[0]}" if node.lines else "")
 
 
 # Kernels.

@@ -95,3 +95,17 @@ def test_what_cannot_be_compared_is_an_error(tmp_path: Path) -> None:
         sg.viz.export_diff(logistic(), logistic(), tmp_path / "diff.svg")
     with pytest.raises(sg.ArgumentError, match="only tensors"):
         sg.viz.diff(logistic(), 3)
+
+
+def test_results_that_one_side_alone_has_or_computes_otherwise() -> None:
+    x = sg.placeholder("x", shape=("n", 3))
+    w = sg.variable([0.0, 0.0, 0.0], name="w")
+    a, b, total = sg.exp(x), sg.tanh(x), sg.sum(x, axis=0)
+    first = compile_only([x], {"a": a, "b": b, "c": b}, updates={w: w + total})
+    second = compile_only([x], {"a": b, "b": a, "c": b})
+    rows = sg.viz.diff(first, second).results
+    assert [(name, before.split()[1:2], after.split()[1:2]) for name, before, after in rows] == [
+        ("output a", ["exp"], ["tanh"]), ("output b", ["tanh"], ["exp"]), ("new value of w", ["add"], [])]
+    text = str(sg.viz.diff(first, second))
+    assert "output a: %" in text and "at test_difference.py:" in text and "new value of w: %" in text
+    assert text.count("then none") == 1 and sg.viz.diff(first, first).results == ()

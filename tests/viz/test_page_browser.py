@@ -239,6 +239,27 @@ def test_every_arrow_ends_in_a_direction(browser: Any, small: Path, stage: str) 
             assert len(places) > 1 and all(a != b for a, b in pairwise(places))
 
 
+def test_a_kernel_that_is_asked_for_is_shown_even_in_a_closed_scope(browser: Any, tmp_path: Path) -> None:
+    value: Any = sg.placeholder("x", shape=("n", 2))
+    for number in range(50):
+        with sg.name_scope(f"half{number // 25}"):
+            value = value @ sg.constant([[1.0, 2.0], [3.0, float(number)]])
+    sg.viz.export(value, tmp_path / "page.html", "fused")
+    with opened(browser, tmp_path / "page.html", "#fused/step30") as tab:
+        assert title(tab).startswith("step 30") and tab.locator(".group.kernel.chosen").first.is_visible()
+        assert count(tab, ".group.open rect") == 1
+
+
+def test_texts_on_arrows_are_part_of_the_picture(browser: Any, large: Path) -> None:
+    with opened(browser, large, viewport=PHONE) as tab:
+        tab.click("#close-all")
+        tab.locator(".zoom button", has_text="fit").click()
+        boxes = tab.evaluate("['svg.frame', '.flow'].map((query) => Array.from(document.querySelectorAll(query))"
+                             ".map((each) => each.getBoundingClientRect()).map((box) => [box.left, box.right]))")
+        [[left, right]], texts = boxes
+        assert texts and all(left - 1 <= start and end <= right + 1 for start, end in texts)
+
+
 def test_what_everything_reads_is_counted_and_its_arrows_are_left_out(browser: Any, tmp_path: Path) -> None:
     w = sg.variable([[1.0, 0.0], [0.0, 1.0]], name="shared")
     value: Any = sg.placeholder("x", shape=("n", 2))

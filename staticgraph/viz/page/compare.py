@@ -31,6 +31,7 @@ def comparison_data(found: Difference, subjects: Sequence[Subject], names: Seque
     return {"kind": "difference", "names": list(names), "stages": stages, "program": None, "past": None, "options": [],
             "remarks": [], "columns": {"node": NODE, "mark": MARK}, "sources": sources,
             "summary": str(found), "rules": found.rules, "changedOptions": found.options, "figures": found.figures,
+            "results": found.results,
             "kernels": [{"name": kernel.name, "status": kernel.status, "lines": kernel.lines, "calls": kernel.calls}
                         for kernel in found.kernels], **texts.data()}
 

@@ -43,7 +43,9 @@
       data.stages.map((stage) => ({ cells: [stage.name, ...count(stage).map(String)] })))),
     part('figures', table(['', first, second], figures)),
     part('rules that did not fire as often', rules.length && table(['pass', 'rule', first, second], rules), 'All rules fired as often.'),
-    part('options', options.length && table(['option', first, second], options), 'The same options.'));
+    part('options', options.length && table(['option', first, second], options), 'The same options.'),
+    part('results', data.results.length && table(['', first, second], data.results.map((row) => ({ cells: row.map((cell) => cell || 'none') }))),
+      'The same outputs and new values of variables.'));
   }
 
   /** Goes from one change to the next, in the order of the graph. */

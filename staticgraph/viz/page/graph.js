@@ -105,6 +105,7 @@
         const found = this.subject.program.steps[Number(step[1])];
         const group = this.tree.groups.find((each) => each.step === found.id);
         const node = this.stage.nodes.find((each) => each.kind === 'step' && each.steps[0] === found.id);
+        if (group) this.unfold(sgpage.groups.around(group).slice(1));
         this.chosen = { keys: group ? [keyOfGroup(group)] : node ? this.keysOf(node.id) : [] };
         this.details.kernel(this.stage, found);
         this.status.textContent = `step ${found.id}, ${found.name}`;
@@ -256,12 +257,16 @@
     /** Go to a match, opening what is around it. */
     jump(number) {
       const mark = this.keysOf(number)[0], found = mark && /^mark (\d+)$/.exec(mark);
-      const closed = found ? sgpage.groups.around(this.tree.home.get(Number(found[1]))).filter((group) => !this.isOpen(group)) : [];
-      if (closed.length) {
-        closed.forEach((group) => this.now.open.add(group.key));
-        this.draw();
-      }
+      this.unfold(found ? sgpage.groups.around(this.tree.home.get(Number(found[1]))) : []);
       sgpage.go(`${this.stage.name}/${number}`);
+    }
+
+    /** Open these groups, if they are closed. */
+    unfold(groups) {
+      const closed = groups.filter((group) => !this.isOpen(group));
+      if (!closed.length) return;
+      closed.forEach((group) => this.now.open.add(group.key));
+      this.draw();
     }
 
     // What people do.

@@ -190,8 +190,12 @@
     readBack(graph, level) {
       const shown = graph.nodes().filter((key) => key !== '^' && key !== '$').map((key) => graph.node(key));
       const rests = [...level.links].map(([name, link]) => graph.edge(link.from, link.to, name).points);
-      const left = Math.min(...shown.map((node) => node.x - node.width / 2), ...rests.flat().map((point) => point.x));
-      const right = Math.max(...shown.map((node) => node.x + node.width / 2), ...rests.flat().map((point) => point.x));
+      const start = Math.min(...shown.map((node) => node.x - node.width / 2), ...rests.flat().map((point) => point.x));
+      const stop = Math.max(...shown.map((node) => node.x + node.width / 2), ...rests.flat().map((point) => point.x));
+      const texts = [...level.links].map(([name, link]) => [graph.edge(link.from, link.to, name), this.label(link).length * LETTER.label / 2])
+        .filter(([, half]) => half);
+      const left = Math.min(start, ...texts.map(([edge, half]) => edge.x - half));
+      const right = Math.max(stop, ...texts.map(([edge, half]) => edge.x + half));
       const top = Math.min(...shown.map((node) => node.y - node.height / 2));
       const foot = Math.max(...shown.map((node) => node.y + node.height / 2));
       Object.assign(level, { width: shown.length ? right - left : 0, height: shown.length ? foot - top : 0 });
