@@ -20,7 +20,7 @@ import numpy as np
 
 from staticgraph import locks
 from staticgraph.compiler.program import Program, verify
-from staticgraph.errors import DeviceError, VerificationError
+from staticgraph.errors import ArgumentError, DeviceError, VerificationError
 from staticgraph.printing import emit, printed
 
 from .guards import Guards
@@ -77,6 +77,14 @@ class Executable(ABC):
         self._locks = [lock for _, lock in in_order] + [locks.lock()]
         self._pack = _packer(program.structure) if not program.prints else self._print_and_pack
         self._calls = 0
+
+    def __copy__(self) -> Executable:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise ArgumentError("an executable cannot be pickled or copied: it is machine code and memory of this process\n"
+                            "  sg.save_graph(\"step.json\", step) keeps the graph with the values of its variables, "
+                            "sg.save the values alone")
 
     @property
     def program(self) -> Program:

@@ -212,7 +212,7 @@ class Tensor:
 
     def __reduce__(self) -> Any:
         raise ArgumentError(f"a symbolic tensor cannot be pickled\n  {describe_line(self)}\n"
-                            "  save the .value of variables, and build the graph again")
+                            "  sg.save keeps the values of variables, sg.save_graph the graph with them")
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         raise ArgumentError(f"numpy.{func.__name__} does not take symbolic tensors\n  {describe_line(self)}\n"

@@ -30,6 +30,7 @@ loss = sg.mean(sg.square(x))
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model.py").write_text(MODEL)
+    (tmp_path / "evil.json").write_text('x = print("this was run")')
     return tmp_path
 
 
@@ -65,6 +66,7 @@ WRONG = {
     ("graph", "model.py", "-o", "x.svg"): "it has: model.py:loss, model.py:x",
     ("graph", ".:loss", "-o", "x.svg"): "'.' is a folder",
     ("graph", "graph.json", "-o", "x.svg"): "no file 'graph.json'",
+    ("graph", "evil.json:x", "-o", "x.svg"): "it is named by its file alone: evil.json",
     ("bench", "elementwize"): "did you mean 'elementwise'?",
     ("cache", "explain"): "needs a model",
 }

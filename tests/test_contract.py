@@ -47,6 +47,11 @@ class TestTensors:
             copy.deepcopy({"w": w * 2})
         with pytest.raises(sg.ArgumentError, match="cannot be pickled"):
             pickle.dumps(x)
+        step = sg.compile([x], x + 1)
+        assert copy.copy(step) is step
+        for keep in (pickle.dumps, copy.deepcopy):
+            with pytest.raises(sg.ArgumentError, match=r"executable cannot be pickled or copied.*\n  sg.save_graph"):
+                keep(step)
 
     @pytest.mark.parametrize("use", [float, int, complex, operator.index, range, np.asarray, np.sum, np.mean,
                                      lambda x: np.concatenate([x, x]), lambda x: np.where(x, 1, 0)])

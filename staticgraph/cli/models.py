@@ -67,6 +67,8 @@ def split_model(text: str) -> tuple[Path, str]:
     path, colon, name = text.rpartition(":")
     if not colon or not name.isidentifier():
         raise CommandError(f"'{text}' does not name a model: needed path/to/model.py:name{_names_in(text)}")
+    if path.lower().endswith(".json"):     # such a file is never run, whatever somebody wrote into it
+        raise CommandError(f"'{text}': a saved graph has no names in it; it is named by its file alone: {path}")
     return _existing(path), name
 
 
@@ -177,7 +179,8 @@ def _subject(module: ModuleType, name: str) -> Any:
     found = _nameable(module)
     problem = f"has no '{name}'{meant(name, found)}" if not hasattr(module, name) else (
         f"has a '{name}', but it is neither tensors nor an executable: {type(subject).__name__}")
-    raise CommandError(f"{module.__name__} {problem}; what can be named: {', '.join(found) or 'nothing'}")
+    joint = "" if problem.endswith("?") else ";"
+    raise CommandError(f"{module.__name__} {problem}{joint} what can be named: {', '.join(found) or 'nothing'}")
 
 
 def _nameable(module: ModuleType) -> list[str]:
