@@ -37,6 +37,8 @@ SMALLEST = 0.55
 
 BOX = ("max-height:36em;max-width:100%;overflow:auto;border:1px solid rgba(128,128,128,.4);border-radius:6px;"
        "margin:.4em 0")
+SEEN = "position:absolute;top:0;width:1px;height:1px;scroll-initial-target:nearest"
+ASIDE = 300.0
 CELL = "text-align:left;padding:.1em .8em .1em 0;vertical-align:top"
 
 
@@ -105,15 +107,20 @@ def _executable(program: Program, obj: Any) -> str:
 
 
 def _picture(model: Model, most: int) -> str:
-    drawing, left_out = _drawing(model, most)
-    fitting = f"max-width:100%;min-width:{round(SMALLEST * drawing.width)}px;height:auto"
-    svg = render_svg(drawing).replace("<svg ", f'<svg style="{fitting}" ', 1)
-    return f'<div style="{BOX}">{svg}</div>' + _left_out(left_out, "mark", 'sg.viz.export(…, "graph.html")')
+    drawing, left_out, start = _drawing(model, most)
+    fitting = f"position:relative;max-width:{round(drawing.width)}px;min-width:{round(SMALLEST * drawing.width)}px"
+    svg = render_svg(drawing).replace("<svg ", '<svg style="width:100%;height:auto" ', 1)
+    seen = f'<div style="{SEEN};left:{start:.1%}"></div>'     # where a wide picture is looked at first
+    inside = f'<div style="{fitting}">{svg}{seen}</div>'
+    return f'<div style="{BOX}">{inside}</div>' + _left_out(left_out, "mark", 'sg.viz.export(…, "graph.html")')
 
 
-def _drawing(model: Model, most: int) -> tuple[Drawing, int]:
+def _drawing(model: Model, most: int) -> tuple[Drawing, int, float]:
+    """The picture, how many marks it leaves out, and a place left of its first mark, as a share of its width."""
     shown, left_out = nearest(display(model), most)
-    return draw(model, arrange(shown)), left_out
+    scene = arrange(shown)
+    first = min(scene.marks, key=lambda box: (box.y, box.x), default=None)
+    return draw(model, scene), left_out, max(first.x - ASIDE, 0.0) / scene.width if first and scene.width else 0.0
 
 
 def _left_out(count: int, what: str, where: str) -> str:

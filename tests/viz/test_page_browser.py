@@ -302,3 +302,17 @@ def test_two_compiles_against_each_other(browser: Any, tmp_path: Path) -> None:
         assert count(tab, ".frame .mark.added") >= 1 and count(tab, ".frame .mark.same") > 10
         tab.locator(".tabs a", has_text="kernels").click()
         assert count(tab, ".compared .plus") >= 1
+
+
+def test_a_wide_picture_in_a_notebook_begins_where_something_is(browser: Any, tmp_path: Path) -> None:
+    first = sg.exp(sg.placeholder("x", shape=("n", 2)))
+    wide = sg.stack([sg.tanh(first * float(number)) for number in range(2, 40)])
+    (tmp_path / "page.html").write_text("<!doctype html><meta charset='utf-8'><h1>above</h1>"
+                                        + sg.viz.graph(sg.sum(wide))._repr_html_(), encoding="utf-8")
+    with opened(browser, tmp_path / "page.html", viewport={"width": 600, "height": 400}) as tab:
+        if not tab.evaluate("CSS.supports('scroll-initial-target: nearest')"):
+            pytest.skip("this browser begins at the left")
+        tab.wait_for_timeout(100)
+        assert tab.evaluate("document.querySelector('body > div').scrollLeft") > 0 == tab.evaluate("scrollY")
+        first_mark = tab.locator("svg text", has_text=re.compile("^x$")).first.bounding_box()
+        assert 0 <= first_mark["x"] <= 600 - first_mark["width"]
