@@ -228,7 +228,14 @@ class Tensor:
         return str(functions["format_graph"](self))
 
     def __format__(self, spec: str) -> str:
-        return format(describe(self), spec)
+        try:
+            return format(describe(self), spec)
+        except ValueError:
+            float(self)     # "{loss:.3f}" wants a number
+            raise
+
+    def __round__(self, digits: int | None = None) -> Any:
+        float(self)
 
     def _repr_html_(self) -> str | None:
         return display_hook(self) if display_hook is not None else None

@@ -189,6 +189,8 @@ def linspace(start: float, stop: float, num: int, dtype: Any = None, endpoint: b
     """`num` evenly spaced numbers from start to stop, which are numbers."""
     if not all(isinstance(each, int | float | np.integer | np.floating) for each in (start, stop, num)):
         raise ArgumentError(f"linspace: needs numbers, got {start!r}, {stop!r}, {num!r}")
+    if not isinstance(num, int | np.integer) or num < 0:
+        raise ArgumentError(f"linspace: num is how many numbers, an integer from 0 on, got {num!r}")
     return as_tensor(np.linspace(start, stop, num, endpoint=endpoint), "float64" if dtype is None else dtype)
 
 
