@@ -32,6 +32,9 @@ DTYPES = {"BOOL": "bool", "U8": "uint8", "I8": "int8", "U16": "<u2", "I16": "<i2
           "U64": "<u8", "I64": "<i8", "F16": "<f2", "F32": "<f4", "F64": "<f8"}
 """Names of dtypes in safetensors; those that NumPy has."""
 
+FOREIGN = ("BF16", "F8_E4M3", "F8_E5M2")
+NO_SAFETENSORS = " is no safetensors file"
+
 CODES = {np.dtype(name).newbyteorder("="): code for code, name in DTYPES.items()}
 METADATA = "__metadata__"
 LONGEST_HEADER = 100_000_000
@@ -84,7 +87,7 @@ def write_safetensors(path: PathLike, arrays: Mapping[str, Array], metadata: Map
 
 def read_safetensors(path: PathLike) -> Contents:
     """The arrays of a .safetensors file; FileFormatError where it is none."""
-    what = f"'{os.fspath(path)}' is no safetensors file"
+    what = f"'{os.fspath(path)}'{NO_SAFETENSORS}"
     with open(path, "rb") as file:
         length = os.fstat(file.fileno()).st_size
         size = int.from_bytes(file.read(8), "little")
@@ -117,6 +120,9 @@ def _entry(name: str, told: Any, what: str) -> _Entry:
     if not isinstance(told, dict) or set(told) != {"dtype", "shape", "data_offsets"}:
         raise FileFormatError(f"{where} needs a dtype, a shape and data_offsets")
     code, shape, offsets = told["dtype"], told["shape"], told["data_offsets"]
+    if code in FOREIGN:
+        raise FileFormatError(f"{what.removesuffix(NO_SAFETENSORS)}: '{shown(name)}' has the dtype {code}, which NumPy "
+                              "does not have; convert it to F32 where the file was made")
     if not isinstance(code, str) or code not in DTYPES:
         raise FileFormatError(f"{where} has the dtype {str(code)[:40]!r}; those of NumPy are {', '.join(DTYPES)}")
     if not _are_sizes(shape) or len(shape) > MOST_DIMENSIONS or not _are_sizes(offsets) or len(offsets) != 2:

@@ -87,6 +87,21 @@ def test_a_terminal_that_lacks_characters_shows_question_marks(folder: Path, mon
     assert b"?s a call in " in output.getvalue()
 
 
+def test_what_is_not_installed_is_told_before_anything_is_written(
+        folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("staticgraph.cli.graph.find_spec", lambda name: None)
+    assert main(["graph", "model.py:loss", "-o", "a.svg", "-o", "a.png"]) == exits.FAILED
+    assert 'pip install "staticgraph[viz]"' in capsys.readouterr().err and not Path("a.svg").exists()
+
+    def lack(package: str) -> int:
+        raise ModuleNotFoundError(f"No module named '{package}'", name=package)
+
+    assert exits.reporting(lambda: lack("networkx.algorithms")) == exits.FAILED
+    assert "networkx is missing: pip install networkx\n" in capsys.readouterr().err
+    with pytest.raises(ModuleNotFoundError):     # a bug of ours
+        exits.reporting(lambda: lack("staticgraph.nothing"))
+
+
 def test_a_saved_graph_is_a_model(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     x, w = sg.placeholder("x", ("batch", 3)), sg.variable(np.ones((3, 2), "float32"), "w")
     loss = sg.mean(sg.square(x @ w))

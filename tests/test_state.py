@@ -219,6 +219,9 @@ def test_a_mistake_is_told_in_the_words_of_the_call(tmp_path: Path, monkeypatch:
         sg.load(w)  # type: ignore[arg-type]
     with pytest.raises(sg.ArgumentError, match=r"a str \('name'\) is no state; texts go into the metadata"):
         sg.save(tmp_path / "a.npz", {"w": w, "name": "text"})
+    (tmp_path / "half.safetensors").write_bytes(BAD_SAFETENSORS["a dtype that NumPy lacks"])
+    with pytest.raises(sg.FileFormatError, match=r"half\.safetensors': 'w' has the dtype BF16.*convert it to F32"):
+        sg.load(tmp_path / "half.safetensors")
     sg.save(tmp_path / "a.npz", w)
     with pytest.raises(sg.ArgumentError, match=r"^load: only variables have a value"):
         sg.load(tmp_path / "a.npz", into=[w * 2])

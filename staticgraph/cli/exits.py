@@ -38,6 +38,11 @@ def reporting(work: Callable[[], int]) -> int:
         return _told(str(error), WRONG)
     except StaticGraphError as error:
         return _told(f"{type(error).__name__}: {error}", FAILED)
+    except ModuleNotFoundError as error:     # of an installation that lost one of the packages that it had
+        if (error.name or "staticgraph").partition(".")[0] == "staticgraph":
+            raise
+        package = str(error.name).partition(".")[0]
+        return _told(f"the package {package} is missing: pip install {package}", FAILED)
     except BrokenPipeError:
         _forget_output()
         return NO_READER

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ..errors import MissingPackageError
 from .models import CommandError, find_model
 from .progress import working
 
@@ -110,6 +112,8 @@ def _check(output: str) -> None:
         raise CommandError(f"cannot write '{path}': its suffix is not one of {', '.join(SUFFIXES)}")
     if not path.absolute().parent.is_dir():
         raise CommandError(f"cannot write '{path}': there is no folder '{path.parent}'")
+    if path.suffix.lower() == ".png" and find_spec("matplotlib") is None:     # before other files are written
+        raise MissingPackageError('PNG needs matplotlib: pip install "staticgraph[viz]"')
 
 
 def _check_diff(options: argparse.Namespace) -> None:

@@ -87,7 +87,7 @@ def _software(facts: Facts) -> Iterator[tuple[str, str]]:
         yield "versions", _unknown(facts["versions"])
     for name, version in facts["versions"].items():
         if name != "error":
-            yield name, version or "not installed"
+            yield name, version or f"not installed: pip install {name}"
     for name, extra in facts.get("extras", {}).items():
         if isinstance(extra, dict):
             found = ", ".join(f"{package} {version or 'missing'}" for package, version in extra["packages"].items())
