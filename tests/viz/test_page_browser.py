@@ -248,6 +248,8 @@ def test_a_kernel_that_is_asked_for_is_shown_even_in_a_closed_scope(browser: Any
     with opened(browser, tmp_path / "page.html", "#fused/step30") as tab:
         assert title(tab).startswith("step 30") and tab.locator(".group.kernel.chosen").first.is_visible()
         assert count(tab, ".group.open rect") == 1
+    with opened(browser, tmp_path / "page.html", "#program/step30") as tab:
+        assert tab.locator(".mark.chosen").first.is_visible() and count(tab, ".group.open rect") >= 1
 
 
 def test_texts_on_arrows_are_part_of_the_picture(browser: Any, large: Path) -> None:

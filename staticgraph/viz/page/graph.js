@@ -105,7 +105,7 @@
         const found = this.subject.program.steps[Number(step[1])];
         const group = this.tree.groups.find((each) => each.step === found.id);
         const node = this.stage.nodes.find((each) => each.kind === 'step' && each.steps[0] === found.id);
-        if (group) this.unfold(sgpage.groups.around(group).slice(1));
+        this.unfold(group ? sgpage.groups.around(group).slice(1) : node ? this.groupsOf(node.id) : []);
         this.chosen = { keys: group ? [keyOfGroup(group)] : node ? this.keysOf(node.id) : [] };
         this.details.kernel(this.stage, found);
         this.status.textContent = `step ${found.id}, ${found.name}`;
@@ -256,9 +256,14 @@
 
     /** Go to a match, opening what is around it. */
     jump(number) {
-      const mark = this.keysOf(number)[0], found = mark && /^mark (\d+)$/.exec(mark);
-      this.unfold(found ? sgpage.groups.around(this.tree.home.get(Number(found[1]))) : []);
+      this.unfold(this.groupsOf(number));
       sgpage.go(`${this.stage.name}/${number}`);
+    }
+
+    /** The groups around what is drawn for a node, innermost first. */
+    groupsOf(number) {
+      const found = /^mark (\d+)$/.exec(this.keysOf(number)[0] || '');
+      return found ? sgpage.groups.around(this.tree.home.get(Number(found[1]))) : [];
     }
 
     /** Open these groups, if they are closed. */
