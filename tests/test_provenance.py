@@ -103,7 +103,9 @@ def check_compilation(compilation, allowed):
             assert 1 <= len(node.locations) <= LINES
             assert node.location in allowed or is_constant(node)
             for line in node.locations:
-                assert not is_library(line.file) and line.line > 0
+                assert line.line > 0
+                # numbers are shared by the process: a text that somebody else evaluated may have made one
+                assert not is_library(line.file) or (line.file == "<string>" and line in allowed)
     for note in compilation.program.notes:
         assert note.lines and len(note.lines) <= 12
         assert set(note.lines) <= {str(line) for line in allowed}

@@ -83,7 +83,7 @@ class Simulated:
         if failed:
             raise reported(self.program, [int(each) for each in memory.read(status, np.int64, (4,))], sizes)
         return self._pack([self._result(number, memory, addresses, sizes)
-                           for number in range(len(self.program.outputs))])
+                           for number in range(len(self.program.outputs) - len(self.program.prints))])
 
     def _place(self, arrays: Sequence[Array], sizes: Mapping[str, int]) -> tuple[DeviceMemory, list[int]]:
         memory = DeviceMemory()
