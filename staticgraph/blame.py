@@ -270,7 +270,7 @@ def _summary(value: Array) -> str:
         return f"is from {value.min()} to {value.max()}" if value.size and value.dtype.kind in "iu" else "has no floats"
     finite = value[np.isfinite(value)]
     text = f"is from {finite.min()!s} to {finite.max()!s}" if finite.size else "has no finite element"
-    for name, bad in (("nan", np.isnan(value)), ("inf", np.isinf(value))):
+    for name, bad in (("nan", np.isnan(value)), ("inf", value == np.inf), ("-inf", value == -np.inf)):
         if bad.any():
             text += f", {int(bad.sum())} {name} first{_place(first_of(bad))}"
     return text

@@ -71,7 +71,7 @@ sum: makes inf at [2]
 softmax: makes nan at [3, 0]
   a:      float32[n, 3]   'x'   L
   result: float32[n, 3]         L
-  a is from 1.0 to 1.0, 3 inf first at [3, 0]
+  a is from 1.0 to 1.0, 3 -inf first at [3, 0]
   3 of 12 elements are nan"""),
     "rewritten": lambda x: (sg.log(sg.nn.softmax(x)), [spoilt(np.inf, (1, 1))], "nan", """\
 log_softmax, rewritten from log(softmax): makes nan at [1, 0]
