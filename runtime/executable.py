@@ -13,7 +13,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
-from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
@@ -178,7 +177,7 @@ class Executable(ABC):
         kernels are written as text only."""
         from .dump.write import dump_executable
 
-        dump_executable(self, Path(folder), args, kwargs, overwrite)
+        dump_executable(self, folder, args, kwargs, overwrite)
 
     def record(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call step by step (a `dump.record.Recording`) that leaves variables as they were; None on devices that

@@ -15,9 +15,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from .errors import FileFormatError
+from .errors import ArgumentError, FileFormatError
 
 PathLike = str | os.PathLike[str]
+
+
+def check_path(path: object, function: str, call: str) -> None:
+    """ArgumentError where something else stands in the place of the path."""
+    if not isinstance(path, str | os.PathLike):
+        raise ArgumentError(f"{function}: the path comes first, {call}; got {type(path).__name__}")
 
 
 @contextmanager

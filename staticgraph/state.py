@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from .errors import ArgumentError, FileFormatError, StateError, message
-from .files import PathLike, is_text, shown
+from .files import PathLike, check_path, is_text, shown
 from .interpreter import flatten
 from .nn.layers import Layer, Sequential
 from .optim.optimizers import Optimizer
@@ -91,10 +91,7 @@ def load(path: PathLike, into: Any = None, *, strict: bool = True) -> SavedState
 
 
 def _format(function: str, path: PathLike) -> tuple[Writer, Reader]:
-    given: Any = path
-    if not isinstance(given, str | os.PathLike):
-        call = "save(path, state)" if function == "save" else "load(path, into=state)"
-        raise ArgumentError(f"{function}: the path comes first, {call}; got {_article(given)}")
+    check_path(path, function, "save(path, state)" if function == "save" else "load(path, into=state)")
     suffix = Path(path).suffix.lower()
     if suffix not in FORMATS:
         raise ArgumentError(f"{function}: the suffix of '{os.fspath(path)}' is none of {', '.join(FORMATS)}")

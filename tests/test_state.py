@@ -215,8 +215,12 @@ def test_a_mistake_is_told_in_the_words_of_the_call(tmp_path: Path, monkeypatch:
     w = sg.variable(np.ones(2), "w")
     with pytest.raises(sg.ArgumentError, match=r"save: the path comes first, save\(path, state\)"):
         sg.save({"w": w}, "a.npz")  # type: ignore[arg-type]
-    with pytest.raises(sg.ArgumentError, match=r"load: the path comes first"):
-        sg.load(w)  # type: ignore[arg-type]
+    step = sg.compile([], w * 2)
+    calls: list[Callable[[], Any]] = [lambda: sg.load(w), lambda: sg.save_graph(step, "a.json"),  # type: ignore[arg-type]
+                                      lambda: sg.load_graph(w), lambda: step.dump(np.ones(2))]  # type: ignore[arg-type]
+    for call in calls:
+        with pytest.raises(sg.ArgumentError, match=r"^(load|save_graph|load_graph|dump): the path comes first"):
+            call()
     with pytest.raises(sg.ArgumentError, match=r"a str \('name'\) is no state; texts go into the metadata"):
         sg.save(tmp_path / "a.npz", {"w": w, "name": "text"})
     (tmp_path / "half.safetensors").write_bytes(BAD_SAFETENSORS["a dtype that NumPy lacks"])

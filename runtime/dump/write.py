@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from staticgraph.compiler.program import Program
+from staticgraph.errors import ArgumentError
 
 from ..convert import Array
 from ..report import source
@@ -24,9 +26,12 @@ Companion = Callable[[Path], Mapping[str, str]]
 """Writes more files into a dump; gives what each of them is."""
 
 
-def dump_executable(executable: Any, target: Path, args: tuple[Any, ...], kwargs: dict[str, Any],
+def dump_executable(executable: Any, place: object, args: tuple[Any, ...], kwargs: dict[str, Any],
                     overwrite: bool) -> None:
     """Record a call of an executable and write it all down."""
+    if not isinstance(place, str | os.PathLike):
+        raise ArgumentError(f"dump: the path comes first, dump(folder, *inputs); got {type(place).__name__}")
+    target = Path(place)
     check(target, overwrite)
     program = executable.program
     if not args and not kwargs:

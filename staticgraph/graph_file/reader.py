@@ -14,7 +14,7 @@ from typing import Any
 
 from .. import location
 from ..errors import FileFormatError
-from ..files import PathLike, is_text, parse_json, shown
+from ..files import PathLike, check_path, is_text, parse_json, shown
 from ..location import Location
 from ..op import Op, registry
 from ..ops.custom import is_declared
@@ -57,6 +57,7 @@ def load_graph(path: PathLike) -> SavedGraph:
     Raises FileFormatError for a file that is damaged, of another kind, or made by a newer version, and for ops that
     nobody has declared here; OSError where it cannot be read.
     """
+    check_path(path, "load_graph", "load_graph(path)")
     what = f"'{os.fspath(path)}' is no saved graph"
     told = parse_json(Path(path).read_bytes(), what)
     if not isinstance(told, dict) or told.get("format") != FORMAT:

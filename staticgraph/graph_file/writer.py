@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..errors import ArgumentError, FileFormatError, message
-from ..files import PathLike, is_text, replacing
+from ..files import PathLike, check_path, is_text, replacing
 from ..interpreter import flatten
 from ..location import Location
 from ..op import registry
@@ -38,6 +38,7 @@ def save_graph(path: PathLike, outputs: Any, inputs: Iterable[Tensor] | None = N
     Raises ArgumentError for what a file cannot hold: ops of `custom_gradient`, which are Python code. Ops that were
     declared by `sg.primitive` go by their names: whoever loads the file has to declare them first.
     """
+    check_path(path, "save_graph", "save_graph(path, outputs)")
     options: Mapping[str, Any] = {}
     given = getattr(outputs, "definition", outputs)
     if given is None:
