@@ -6,6 +6,9 @@ turn, the first place rotating, so that whatever else the machine does falls on 
 take about `sample` seconds; state is put back before it, so that training always trains. Who has used up its share of
 the seconds and has `least_rounds` samples rests, so that a slow contestant does not hold up the others. A time is the
 median over rounds, its spread the quartiles.
+
+With several threads a sample is preceded by calls that nobody times, for `settle` seconds: threads of whoever was
+before may spin for some milliseconds after their work, on a core that is now somebody else's, and one's own are asleep.
 """
 
 from __future__ import annotations
@@ -27,14 +30,15 @@ Entry = tuple[str, Callable[[], Contestant]]
 @dataclass(frozen=True)
 class Effort:
     """How much is measured: rounds, seconds of a sample, the seconds that one contestant may take for all its samples,
-    and by which clock: "wall", or "cpu" for the processor time of the process, which on a busy machine leaves out the
-    others."""
+    by which clock ("wall", or "cpu" for the processor time of the process, which on a busy machine leaves out the
+    others), and seconds of calls before each sample."""
 
     rounds: int = 25
     sample: float = 2e-3
     share: float = 1.0
     least_rounds: int = 5
     clock: str = "wall"
+    settle: float = 0.0
 
 
 CLOCKS: Mapping[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -186,6 +190,8 @@ def _time_in_turns(ready: Mapping[str, Contestant], timings: Mapping[str, Timing
             names = [name for name in ready if number < effort.least_rounds or spent[name] < effort.share]
             for position in range(len(names)):
                 name = names[(position + number) % len(names)]
+                if effort.settle:
+                    _settle(ready[name], effort.settle)
                 taken = _sample(ready[name], timings[name].calls, clock)
                 samples[name].append(taken)
                 spent[name] += taken * timings[name].calls
@@ -208,6 +214,15 @@ def _calls_of_a_sample(contestant: Contestant, seconds: float, clock: Callable[[
         if taken >= seconds / 2:
             return max(1, round(calls * seconds / taken))
         calls *= 2
+
+
+def _settle(contestant: Contestant, seconds: float) -> None:
+    """Calls that nobody times; see the module docstring."""
+    contestant.reset()
+    now = CLOCKS["wall"]
+    end = now() + seconds
+    while now() < end:
+        contestant.call()
 
 
 def _sample(contestant: Contestant, calls: int, clock: Callable[[], float]) -> float:

@@ -20,6 +20,9 @@ from .peak import peaks
 from .peers import Peer, find_peers, missing_reason, version_of
 from .suites import CASES, suite_of
 
+SETTLE = 0.01
+"""Seconds of calls before each sample of several threads."""
+
 COUNTED_RATES = 1e-12
 """Below so many bytes or operations a second there is nothing to speak of."""
 
@@ -45,6 +48,7 @@ class Plan:
         if self.tiny:
             return Effort(rounds=2, sample=1e-5, share=1.0, least_rounds=2, clock=self.clock)
         effort = Effort(rounds=9, sample=1e-3, share=0.3, clock=self.clock) if self.quick else Effort(clock=self.clock)
+        effort = replace(effort, settle=SETTLE if self.threads > 1 else 0.0)
         if not self.rounds:
             return effort
         return replace(effort, rounds=self.rounds, least_rounds=min(self.rounds, effort.least_rounds))

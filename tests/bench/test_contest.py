@@ -83,6 +83,13 @@ def test_samples_take_turns_and_the_first_place_rotates(clock: Clock) -> None:
     assert all(actor.resets == 5 for actor in actors)
 
 
+def test_calls_before_a_sample_are_not_timed(clock: Clock) -> None:
+    actor = Actor("a", np.copy, clock, 1.0)
+    result = run(actor, effort=Effort(rounds=4, sample=0.5, share=1e9, settle=2.5))
+    assert clock.log[2:] == ["a"] * 4 * (3 + 1) and actor.resets == 1 + 4 * 2     # state is put back for the sample
+    assert result.timings["a"].rounds == 4 and result.timings["a"].median == pytest.approx(1.0)
+
+
 def test_short_calls_are_repeated_within_a_sample(clock: Clock) -> None:
     result = run(Actor("staticgraph", np.copy, clock, 0.001))
     assert result.timings["staticgraph"].calls == 500
